@@ -1,0 +1,146 @@
+"""What a run is: task, network, optimiser, learner, protocol and seed, as strict pydantic models.
+
+Every model refuses unknown fields, wrong types, NaN and infinity, is frozen, and survives a JSON round trip unchanged.
+``RunConfig.key()`` names a run's result file: two runs share a key exactly if they would compute the same thing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+METHOD_VERSION = 1
+"""Raised whenever a change makes the same config compute something else; stored results of other versions are ignored."""
+
+TaskName = Literal["temporal_order", "temporal_order_3bit", "random_permutation", "adding"]
+LocalLossName = Literal["mse", "log_penalty"]
+Reduction = Literal["mean", "per_example"]
+ClipMode = Literal["clip", "normalise"]
+Scope = Literal["batch", "example"]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class StrictModel(BaseModel):
+    """Base of all configuration models: strict types, no unknown fields, immutable."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class TaskConfig(StrictModel):
+    """Which task, and T, the number of time steps (method.md, "Tasks")."""
+
+    name: TaskName
+    sequence_length: Annotated[int, Field(ge=10, le=10_000)]
+
+
+class NetworkConfig(StrictModel):
+    """H, the number of hidden units."""
+
+    hidden_size: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
+class OptimiserConfig(StrictModel):
+    """Which torch.optim rule, and its learning rate. Nesterov uses momentum 0.9; the others their torch defaults."""
+
+    name: Literal["sgd", "nesterov", "adam", "rmsprop", "adagrad"] = "sgd"
+    learning_rate: Positive = 0.1
+
+
+class LRAConfig(StrictModel):
+    """Strictly local LRA (eqs. 3-8). The paper's letters: beta = target_step_size, K = inner_steps, c = clip_norm,
+    alpha = regularisation_strength.
+
+    ``clip_norm`` 0 switches clipping off in both modes. ``target_clip_norm`` and ``target_clip_mode`` apply to target steps
+    (eqs. 4, 7) and default to what the weight gradients (eq. 6) use. The switches ``regularise_*`` say where Ω acts: on target
+    steps, and on the gradients of W_hh, of W_hy, and of W_xh (one step, through h_t).
+    """
+
+    name: Literal["lra"]
+    local_loss: LocalLossName = "log_penalty"
+    reduction: Reduction = "mean"
+    target_step_size: Positive = 1.0
+    inner_steps: Annotated[int, Field(ge=1, le=1000)] = 10
+    clip_norm: NonNegative = 1.0
+    clip_mode: ClipMode = "clip"
+    target_clip_norm: NonNegative | None = None
+    target_clip_mode: ClipMode | None = None
+    regularisation_strength: NonNegative = 0.0
+    regularisation_scope: Scope = "batch"
+    regularise_targets: bool = True
+    regularise_recurrent: bool = True
+    regularise_readout: bool = True
+    regularise_input: bool = False
+
+
+class BPTTConfig(StrictModel):
+    """Backpropagation through time; ``clip_norm`` bounds the global norm of all five gradients (0: off), Ω as in Pascanu et al."""
+
+    name: Literal["bptt"]
+    clip_norm: NonNegative = 0.0
+    regularisation_strength: NonNegative = 0.0
+    regularisation_scope: Scope = "batch"
+
+
+class ReadoutConfig(StrictModel):
+    """The control: hidden weights stay as initialised, only the output layer is trained."""
+
+    name: Literal["readout"]
+
+
+LearnerConfig = Annotated[LRAConfig | BPTTConfig | ReadoutConfig, Field(discriminator="name")]
+
+
+class ProtocolConfig(StrictModel):
+    """How a run is trained, validated and stopped (method.md, "Protocol"). Sizes are numbers of sequences."""
+
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 20
+    max_iterations: Count = 100_000
+    validate_every: Count = 100
+    patience: Count = 30
+    validation_size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    test_size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    solved_error: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 1e-4
+    diagnostics: bool = False
+
+
+class RunConfig(StrictModel):
+    """One training run, complete: the same RunConfig always computes the same history."""
+
+    task: TaskConfig
+    network: NetworkConfig = NetworkConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    learner: LearnerConfig
+    protocol: ProtocolConfig = ProtocolConfig()
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+
+    def key(self) -> str:
+        """Stable name of this run: 16 hexadecimal digits of SHA-256 over METHOD_VERSION and the canonical JSON.
+
+        Fields at their default are left out, so that a new field with a neutral default renames no stored run.
+        """
+        content = [METHOD_VERSION, self.model_dump(mode="json", exclude_defaults=True)]
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def parse(model: type[Model], data: dict[str, Any]) -> Model:
+    """Validate ``data``; a ValueError's one line names each wrong field, its value and what is allowed."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ValueError("; ".join(_describe(item) for item in error.errors())) from None
+
+
+def _describe(item: Any) -> str:
+    field = ".".join(str(part) for part in item["loc"]) or "config"
+    if item["type"] == "missing":
+        return f"{field}: is missing"
+    return f"{field} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"

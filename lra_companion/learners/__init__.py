@@ -1,0 +1,31 @@
+"""Learning rules, one file each, behind one contract (``learners.base``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lra_companion.learners.base import Diagnostics, Learner
+from lra_companion.learners.bptt import BPTT
+from lra_companion.learners.lra import LRA
+from lra_companion.learners.readout import Readout
+
+LEARNERS: dict[str, Callable[[Sequence[Any]], Learner]] = {"lra": LRA, "bptt": BPTT, "readout": Readout}
+"""Learning rules by name; a config's ``name`` is the key."""
+
+__all__ = ["LEARNERS", "Diagnostics", "Learner", "make_learner"]
+
+
+def make_learner(configs: Sequence[Any]) -> Learner:
+    """The learning rule for R runs, one config per run.
+
+    Raises ValueError if the configs differ in what shapes the computation: name, inner_steps or local_loss. All other settings
+    may differ by run.
+    """
+    if not configs:
+        raise ValueError("configs = []: at least one learner config is needed")
+    for field in ("name", "inner_steps", "local_loss"):
+        values = {getattr(config, field, None) for config in configs}
+        if len(values) > 1:
+            raise ValueError(f"learner.{field} = {sorted(values)}: runs trained side by side must share it")
+    return LEARNERS[configs[0].name](configs)

@@ -1,0 +1,135 @@
+"""The recurrent network (eqs. 1-2), its parameters and its loss, for R independent runs side by side.
+
+Letters: R runs, T time steps, B batch, I inputs, H hidden units, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass
+class Parameters:
+    """The five weight tensors of R networks, or anything of their shape (gradients, steps)."""
+
+    w_xh: Tensor  # (R, I, H)
+    w_hh: Tensor  # (R, H, H)
+    b_h: Tensor  # (R, H)
+    w_hy: Tensor  # (R, H, O)
+    b_y: Tensor  # (R, O)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the five tensors in order."""
+        return (getattr(self, field.name) for field in fields(self))
+
+    def select(self, runs: Tensor) -> Self:
+        """A copy that holds only the given runs (indices along R)."""
+        return type(self)(*(tensor[runs] for tensor in self))
+
+
+@dataclass
+class Batch:
+    """Inputs (T, R, B, I) real or (T, R, B) integer symbols, targets (R, B) class numbers or (R, B, O) real."""
+
+    inputs: Tensor
+    targets: Tensor
+
+
+@dataclass
+class Trajectory:
+    """Pre-activations h (T, R, B, H) and states z (T + 1, R, B, H); z[0] = 0, and h[t] leads to z[t + 1]."""
+
+    h: Tensor
+    z: Tensor
+
+
+def initial_parameters(
+    seeds: Sequence[int],
+    input_size: int,
+    hidden_size: int,
+    output_size: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Parameters:
+    """Orthogonal weights (torch.nn.init.orthogonal_) and zero biases, each run's from its own seed.
+
+    Drawn in float64 on one CPU thread, so that neither the number of threads nor the device changes a weight.
+    """
+    shapes = [(input_size, hidden_size), (hidden_size, hidden_size), (hidden_size, output_size)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        drawn = [_orthogonal_matrices(seed, shapes) for seed in seeds]
+    finally:
+        torch.set_num_threads(threads)
+    w_xh, w_hh, w_hy = (torch.stack(matrices).to(device, dtype) for matrices in zip(*drawn, strict=True))
+    b_h, b_y = w_hh.new_zeros(len(seeds), hidden_size), w_hh.new_zeros(len(seeds), output_size)
+    return Parameters(w_xh, w_hh, b_h, w_hy, b_y)
+
+
+def _orthogonal_matrices(seed: int, shapes: list[tuple[int, int]]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.nn.init.orthogonal_(torch.empty(shape, dtype=torch.float64), generator=generator) for shape in shapes
+    ]
+
+
+def drive(parameters: Parameters, inputs: Tensor) -> Tensor:
+    """The input's part of eq. 1, x_t W_xh + b_h, for all steps at once: (T, R, B, H). A symbol looks its row up."""
+    if inputs.is_floating_point():
+        return inputs @ parameters.w_xh + parameters.b_h[:, None, :]
+    runs = torch.arange(inputs.shape[1], device=inputs.device)[:, None]  # (R, 1), beside inputs (T, R, B)
+    rows = parameters.w_xh + parameters.b_h[:, None, :]  # (R, I, H)
+    return rows.flatten(0, 1).index_select(0, (inputs + runs * rows.shape[1]).flatten()).view(*inputs.shape, -1)
+
+
+def states(parameters: Parameters, driven: Tensor) -> Trajectory:
+    """Every pre-activation and state (eq. 1), given the input's part of it from ``drive``."""
+    h = torch.empty_like(driven)
+    z = driven.new_zeros(driven.shape[0] + 1, *driven.shape[1:])
+    for t in range(driven.shape[0]):
+        torch.baddbmm(driven[t], z[t], parameters.w_hh, out=h[t])  # (1)  h_t = x_t W_xh + z_{t-1} W_hh + b_h
+        torch.tanh(h[t], out=z[t + 1])  # z_t = tanh(h_t)
+    return Trajectory(h, z)
+
+
+def forward(parameters: Parameters, inputs: Tensor) -> Trajectory:
+    """Run the network over a batch: inputs (T, R, B, I) real or (T, R, B) symbols."""
+    return states(parameters, drive(parameters, inputs))
+
+
+def readout(parameters: Parameters, state: Tensor) -> Tensor:
+    """(2)  o = z_T W_hy + b_y: outputs (R, B, O) of states (R, B, H)."""
+    return torch.baddbmm(parameters.b_y[:, None, :], state, parameters.w_hy)
+
+
+def predict(parameters: Parameters, inputs: Tensor) -> Tensor:
+    """Outputs (R, B, O) without keeping the trajectory; for evaluation."""
+    h = drive(parameters, inputs)
+    z = torch.tanh(h[0])
+    for t in range(1, h.shape[0]):
+        z = torch.tanh_(h[t].baddbmm_(z, parameters.w_hh))
+    return readout(parameters, z)
+
+
+def output_loss(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss L of each run (R,) and its derivative dL/do (R, B, O).
+
+    Class numbers (R, B) ask for softmax cross-entropy, real targets (R, B, O) for squared error; both are means (over the
+    batch; over batch and outputs).
+    """
+    if targets.is_floating_point():
+        difference = outputs - targets
+        return difference.square().mean((1, 2)), difference * (2 / difference[0].numel())
+    log_probabilities = functional.log_softmax(outputs, dim=-1)
+    chosen = targets.unsqueeze(-1)
+    loss = -log_probabilities.gather(-1, chosen).squeeze(-1).mean(1)
+    error = log_probabilities.exp()
+    error.scatter_add_(-1, chosen, torch.full_like(chosen, -1, dtype=error.dtype))
+    return loss, error / targets.shape[1]

@@ -1,0 +1,240 @@
+"""The training loop, blind to the learning rule: R runs of one shape, side by side (method.md, "Protocol").
+
+Fresh batches at every iteration; at every check the accuracy on a fixed validation set, and from it the decision to go on; at the
+end, once, the accuracy on a test set that no decision has seen. Runs that are solved, stalled or diverged leave the batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lra_companion.config import RunConfig
+from lra_companion.learners import make_learner
+from lra_companion.network import Batch, Parameters, initial_parameters, predict
+from lra_companion.optimisers import Optimiser
+from lra_companion.tasks import Split, Task, make_task
+
+Status = Literal["solved", "stalled", "max_iterations", "diverged"]
+
+_EVALUATION_CHUNK = 500  # sequences at a time: their states stay in a core's cache
+
+
+@dataclass
+class RunResult:
+    """What became of one run.
+
+    status: why it ended. iterations: updates made. validation_accuracy and test_accuracy: of the network as training left it
+    (after divergence: its last finite state), shares of 1. history: one row per check, the first before any update:
+    iteration, training_loss (mean since the last check), validation_accuracy, and diagnostics where asked for.
+    duration_seconds: the run's share of the computing time. parameters: the trained weights (R = 1), kept in memory only.
+    """
+
+    config: RunConfig
+    status: Status
+    iterations: int
+    validation_accuracy: float
+    test_accuracy: float
+    history: list[dict[str, Any]]
+    duration_seconds: float
+    parameters: Parameters | None = field(default=None, repr=False)
+
+    @property
+    def solved(self) -> bool:
+        """Whether the validation error fell below the protocol's bound."""
+        return self.status == "solved"
+
+
+@dataclass
+class _Run:
+    """What the loop remembers of a run that is still training."""
+
+    index: int
+    config: RunConfig
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: float = -1.0
+    checks_without_gain: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+
+
+def train(config: RunConfig) -> RunResult:
+    """Train one network; the same config always gives the same history."""
+    ((_, result),) = run_group([config])
+    return result
+
+
+def run_group(
+    configs: Sequence[RunConfig], on_iteration: Callable[[int], None] | None = None
+) -> Iterator[tuple[int, RunResult]]:
+    """Train runs of one shape side by side; yield (index, result) as each ends.
+
+    ``on_iteration`` is told how many runs made a step. Raises ValueError where configs differ in anything but the seed, the learning
+    rate and the settings that a learner takes per run.
+    """
+    if len({shape_key(config) for config in configs}) > 1:
+        raise ValueError("configs: runs trained side by side must have one shape; train_many groups them")
+    group = _Group(configs)
+    while group.runs:
+        ended = group.advance()
+        if on_iteration is not None:
+            on_iteration(len(group.runs))
+        yield from ended
+
+
+_PER_RUN_SETTINGS = {
+    "target_step_size",
+    "clip_norm",
+    "clip_mode",
+    "target_clip_norm",
+    "target_clip_mode",
+    "reduction",
+    "regularisation_strength",
+    "regularisation_scope",
+    "regularise_targets",
+    "regularise_recurrent",
+    "regularise_readout",
+    "regularise_input",
+}
+
+
+def shape_key(config: RunConfig) -> str:
+    """Runs with equal keys can train side by side. Regularised and plain ones are kept apart: Ω costs time."""
+    learner = config.learner.model_dump(exclude=_PER_RUN_SETTINGS)
+    regularised = getattr(config.learner, "regularisation_strength", 0) > 0
+    return repr([config.task, config.network, config.optimiser.name, config.protocol, learner, regularised])
+
+
+class _Group:
+    """The runs still training, and their stacked state."""
+
+    def __init__(self, configs: Sequence[RunConfig]) -> None:
+        first = configs[0]
+        self.task = make_task(first.task)
+        self.protocol = first.protocol
+        self.runs = [_Run(index, config) for index, config in enumerate(configs)]
+        self.iteration = 0
+        self.parameters = initial_parameters(
+            [config.seed for config in configs], self.task.input_size, first.network.hidden_size, self.task.output_size
+        )
+        self.learner = make_learner([config.learner for config in configs])
+        self.optimiser = Optimiser([config.optimiser for config in configs], self.parameters)
+
+    def advance(self) -> list[tuple[int, RunResult]]:
+        """One iteration: a check where one is due, then an update. Returns the runs that ended."""
+        start = time.perf_counter()
+        ended: dict[int, Status] = {}
+        if self.iteration % self.protocol.validate_every == 0 or self.iteration >= self.protocol.max_iterations:
+            ended = self._check()
+        if len(ended) < len(self.runs):
+            ended |= self._update(skip=set(ended))
+        share = (time.perf_counter() - start) / len(self.runs)
+        for run in self.runs:
+            run.seconds += share
+        results = [(self.runs[place].index, self._result(place, status)) for place, status in ended.items()]
+        if ended:
+            self._keep([place for place in range(len(self.runs)) if place not in ended])
+        self.iteration += 1
+        return results
+
+    def _check(self) -> dict[int, Status]:
+        """Validate every run; which of them end here, and why."""
+        measured = self._diagnose() if self.protocol.diagnostics else {}
+        ended: dict[int, Status] = {}
+        for place, run in enumerate(self.runs):
+            accuracy = self._accuracy(place, "validation", self.protocol.validation_size)
+            loss = run.loss_sum / run.loss_count if run.loss_count else None
+            run.loss_sum, run.loss_count = 0.0, 0
+            row = {"iteration": self.iteration, "training_loss": loss, "validation_accuracy": accuracy}
+            run.history.append(row | {name: values[place] for name, values in measured.items()})
+            if accuracy > run.best:
+                run.best, run.checks_without_gain = accuracy, 0
+            else:
+                run.checks_without_gain += 1
+            if 1 - accuracy < self.protocol.solved_error:
+                ended[place] = "solved"
+            elif self.iteration >= self.protocol.max_iterations:
+                ended[place] = "max_iterations"
+            elif run.checks_without_gain >= self.protocol.patience:
+                ended[place] = "stalled"
+        return ended
+
+    def _update(self, skip: set[int]) -> dict[int, Status]:
+        """One step of every run. A run whose loss or weights would not be finite keeps its last finite weights and ends."""
+        gradients, diagnostics = self.learner.gradients(self.parameters, self._batch())
+        moved = self.optimiser.step(self.parameters, gradients)
+        finite = (torch.isfinite(diagnostics.loss) & _finite(moved)).tolist()
+        for run, loss in zip(self.runs, diagnostics.loss.tolist(), strict=True):
+            run.loss_sum, run.loss_count = run.loss_sum + loss, run.loss_count + 1
+        diverged: dict[int, Status] = {
+            place: "diverged" for place, well in enumerate(finite) if not well and place not in skip
+        }
+        stay = sorted(skip | set(diverged))
+        for new, old in zip(moved, self.parameters, strict=True):
+            new[stay] = old[stay]
+        self.parameters = moved
+        return diverged
+
+    def _batch(self) -> Batch:
+        batch = self.task.batch([run.config.seed for run in self.runs], self.iteration, self.protocol.batch_size)
+        return batch
+
+    def _diagnose(self) -> dict[str, list[Any]]:
+        """The learner's measurements on the coming batch, run by run: per-step lists or single numbers."""
+        _, diagnostics = self.learner.gradients(self.parameters, self._batch(), diagnose=True)
+        measured = {name: value for name, value in vars(diagnostics).items() if name != "loss" and value is not None}
+        return {name: value.T.tolist() for name, value in measured.items()}
+
+    def _accuracy(self, place: int, split: Split, size: int) -> float:
+        """Share of a run's validation or test set that its network gets right. One run at a time: its result must not
+        depend on its neighbours.
+        """
+        weights = self.parameters.select(torch.tensor([place]))
+        batch = self.task.evaluation_batch(self.runs[place].config.seed, split, size)
+        return accuracy(self.task, weights, batch)
+
+    def _result(self, place: int, status: Status) -> RunResult:
+        run = self.runs[place]
+        return RunResult(
+            config=run.config,
+            status=status,
+            iterations=self.iteration,
+            validation_accuracy=run.history[-1]["validation_accuracy"],
+            test_accuracy=self._accuracy(place, "test", self.protocol.test_size),
+            history=run.history,
+            duration_seconds=run.seconds,
+            parameters=self.parameters.select(torch.tensor([place])),
+        )
+
+    def _keep(self, places: list[int]) -> None:
+        self.runs = [self.runs[place] for place in places]
+        if not places:
+            return
+        chosen = torch.tensor(places)
+        self.parameters = self.parameters.select(chosen)
+        self.optimiser = self.optimiser.select(chosen)
+        self.learner = make_learner([run.config.learner for run in self.runs])
+
+
+def accuracy(task: Task, parameters: Parameters, batch: Batch) -> float:
+    """Share of a batch (R = 1) that a network gets right."""
+    chunks = zip(
+        batch.inputs.split(_EVALUATION_CHUNK, dim=2), batch.targets.split(_EVALUATION_CHUNK, dim=1), strict=True
+    )
+    right = sum(int(task.correct(predict(parameters, inputs), targets).sum()) for inputs, targets in chunks)
+    return right / batch.targets.shape[1]
+
+
+def _finite(parameters: Parameters) -> Tensor:
+    """Which runs (R,) have only finite weights."""
+    sums = torch.stack([tensor.flatten(1).sum(1) for tensor in parameters])  # NaN and infinity survive a sum
+    finite = torch.isfinite(sums).all(0)
+    if finite.all():
+        return finite
+    return torch.stack([torch.isfinite(tensor).flatten(1).all(1) for tensor in parameters]).all(0)
