@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,7 +24,8 @@ ClipMode = Literal["clip", "normalise"]
 Scope = Literal["batch", "example"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Adding 0 turns -0.0 into 0.0: equal configs must have equal keys.
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda value: value + 0.0)]
 Count = Annotated[int, Field(ge=1)]
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lra_companion.randomness import run_generator
+
 
 @dataclass
 class Parameters:
@@ -57,7 +59,7 @@ def initial_parameters(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Parameters:
-    """Orthogonal weights (torch.nn.init.orthogonal_) and zero biases, each run's from its own seed.
+    """Orthogonal weights and zero biases, each run's from its own seed.
 
     Drawn in float64 on one CPU thread, so that neither the number of threads nor the device changes a weight.
     """
@@ -74,10 +76,18 @@ def initial_parameters(
 
 
 def _orthogonal_matrices(seed: int, shapes: list[tuple[int, int]]) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.nn.init.orthogonal_(torch.empty(shape, dtype=torch.float64), generator=generator) for shape in shapes
-    ]
+    generator = run_generator(seed, "weights")
+    return [_orthogonal(torch.from_numpy(generator.standard_normal(shape))) for shape in shapes]
+
+
+def _orthogonal(gaussian: Tensor) -> Tensor:
+    """Q of the QR decomposition, its signs made unique (Saxe et al. 2013; as torch.nn.init.orthogonal_, which takes no
+    numpy generator). Orthonormal along the shorter side.
+    """
+    if gaussian.shape[0] < gaussian.shape[1]:
+        return _orthogonal(gaussian.T).T
+    q, r = torch.linalg.qr(gaussian)
+    return q * r.diagonal().sign()
 
 
 def drive(parameters: Parameters, inputs: Tensor) -> Tensor:

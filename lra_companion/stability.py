@@ -78,8 +78,8 @@ class Regulariser:
 
     @property
     def preactivation(self) -> Tensor:
-        """(8)  dΩ/du = G s (-2 tanh(u) phi'), with s phi' = lower = |lower| unit on both sides of the product."""
-        return (self.lower * (-4 * self.excess / self.error_norm)).mul_(self.unit).mul_(self.activation)
+        """(8)  dΩ/du = G s (-2 tanh(u) phi'). With s phi' = |s phi'| unit and r = |s phi'| / |d| no small number is left in it."""
+        return self.unit.square().mul_(-4 * self.excess * self.ratio).mul_(self.activation)
 
 
 def regulariser(error: Tensor, pulled_back: Tensor, activation: Tensor, per_example: Tensor) -> Regulariser:

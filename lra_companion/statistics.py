@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import CensoredData, ecdf, norm, trim_mean
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Scores = Mapping[int, float]  # seed -> score
+Statistic = Callable[[Floats], Floats]  # (resamples, values) -> (resamples,)
 _EXACT_SEEDS, _SIGN_FLIPS = (
     16,
     20_000,
@@ -71,14 +71,13 @@ class SolvingCurve:
 
 @dataclass(frozen=True)
 class Curves:
-    """Runs on one grid: iterations (checks,), matrix (seeds, checks). ``carried`` (seeds, checks): what was not measured but
-    carried forward. ``flagged`` (seeds,): runs carried forward although they had not solved their task.
+    """Runs on one grid: iterations (checks,), matrix (seeds, checks); ``flagged`` (seeds, checks) marks what was carried
+    forward although the run had not solved its task.
     """
 
     iterations: NDArray[np.int64]
     matrix: Floats
-    carried: Bools
-    flagged: Bools
+    flagged: NDArray[np.bool_]
 
 
 def interquartile_mean(values: ArrayLike) -> float:
@@ -92,7 +91,7 @@ def iqm_interval(
     """Interquartile mean of scores (seeds,) or (seeds, tasks), with a percentile bootstrap interval.
 
     Seeds are resampled within each task. One seed has no interval: low and high are NaN. Equal scores give an interval of
-    no width: for shares near 0 or 1 use ``wilson_interval``. With ten seeds the interval holds nearer 90 % than 95 %.
+    no width: for shares near 0 or 1 use ``wilson_interval``. A nominal 95 % is about 91 % with five normal scores, 93 % with ten.
     """
     return _bootstrap(scores, lambda sample: trim_mean(sample, 0.25, axis=1), generator, level, resamples)
 
@@ -163,14 +162,11 @@ def curves_on_common_grid(
     measured = [_checked("values", run) for run in values]
     for index, (at, run) in enumerate(zip(checks, measured, strict=True)):
         if at.shape != run.shape or (np.diff(at) <= 0).any() or at[0] != checks[0][0]:
-            raise ValueError(
-                f"run {index}: as many iterations as values, increasing, from where run 0 starts"
-            )
+            raise ValueError(f"run {index}: iterations must increase from where run 0 starts, one per value")
     last = max(at[-1] for at in checks)
     grid = np.union1d(np.concatenate(checks), [last if end is None else max(end, last)])
     matrix = [run[np.searchsorted(at, grid, "right") - 1] for at, run in zip(checks, measured, strict=True)]
-    carried = np.stack([~np.isin(grid, at) for at in checks])
-    return Curves(grid, np.stack(matrix), carried, carried[:, -1] & ~done)
+    return Curves(grid, np.stack(matrix), ~done[:, None] & (grid > [at[-1:] for at in checks]))
 
 
 def interquartile_band(matrix: ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -181,14 +177,10 @@ def interquartile_band(matrix: ArrayLike) -> tuple[Floats, Floats, Floats]:
 
 
 def _bootstrap(
-    scores: ArrayLike,
-    statistic: Callable[[Floats], Floats],
-    generator: Generator,
-    level: float,
-    resamples: int,
+    scores: ArrayLike, statistic: Statistic, generator: Generator, level: float, resamples: int
 ) -> Estimate:
-    """``statistic`` maps (resamples, values) to (resamples,)."""
-    columns = _checked("scores", scores if np.ndim(scores) == 2 else np.asarray(scores)[..., None], 2)
+    values = _checked("scores", scores, None)
+    columns = _checked("scores", values[:, None] if values.ndim == 1 else values, 2)
     seeds, tasks = columns.shape
     drawn = generator.integers(0, seeds, (resamples, seeds, tasks))
     low, high = np.quantile(statistic(columns[drawn, np.arange(tasks)].reshape(resamples, -1)), _tails(level))

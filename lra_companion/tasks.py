@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,12 +17,11 @@ from torch import Tensor
 
 from lra_companion.config import TaskConfig, TaskName
 from lra_companion.network import Batch
+from lra_companion.randomness import Split, run_generator
 
-Split = Literal["training", "validation", "test"]
 Interval = tuple[int, int]
 Sample = tuple[NDArray[np.generic], NDArray[np.generic]]  # inputs (T, B) or (T, B, I), targets (B,) or (B, O)
 
-_STREAMS: dict[Split, int] = {"training": 0, "validation": 1, "test": 2}
 _ADDING_TOLERANCE = 0.04  # of the squared error, as in Pascanu et al.
 
 MARKER_INTERVALS: dict[TaskName, Callable[[int], list[Interval]]] = {
@@ -78,7 +76,7 @@ class Task:
         return outputs.argmax(-1) == targets
 
     def _batch(self, seeds: Sequence[int], split: Split, iteration: int, size: int) -> Batch:
-        generators = [np.random.default_rng([seed, _STREAMS[split], iteration]) for seed in seeds]
+        generators = [run_generator(seed, split, iteration) for seed in seeds]
         samples = [self.draw(generator, self.sequence_length, size) for generator in generators]
         return Batch(
             inputs=torch.from_numpy(np.stack([inputs for inputs, _ in samples], axis=1)),

@@ -18,7 +18,8 @@ from lra_companion.config import RunConfig
 from lra_companion.learners import make_learner
 from lra_companion.network import Batch, Parameters, initial_parameters, predict
 from lra_companion.optimisers import Optimiser
-from lra_companion.tasks import Split, Task, make_task
+from lra_companion.randomness import Split
+from lra_companion.tasks import Task, make_task
 
 Status = Literal["solved", "stalled", "max_iterations", "diverged"]
 
@@ -189,7 +190,7 @@ class _Group:
         """The learner's measurements on the coming batch, run by run: per-step lists or single numbers."""
         _, diagnostics = self.learner.gradients(self.parameters, self._batch(), diagnose=True)
         measured = {name: value for name, value in vars(diagnostics).items() if name != "loss" and value is not None}
-        return {name: value.T.tolist() for name, value in measured.items()}
+        return {name: value.t().tolist() for name, value in measured.items()}
 
     def _accuracy(self, place: int, split: Split, size: int) -> float:
         """Share of a run's validation or test set that its network gets right. One run at a time: its result must not

@@ -107,6 +107,7 @@ def test_gradients_and_diagnostics_equal_the_reference() -> None:
     def check(drawn: Drawn) -> None:
         parameters, batch = random_problem(drawn.shape, drawn.seed)
         gradients, diagnostics = lra(list(drawn.settings)).gradients(parameters, batch, diagnose=True)
+        plain, _ = lra(list(drawn.settings)).gradients(parameters, batch)
         for run, settings in enumerate(drawn.settings):
             problem = weights_of(parameters, run), settings, inputs_of(batch, run), batch.targets[run]
             if disturbance(*problem) > WELL_CONDITIONED:
@@ -114,6 +115,8 @@ def test_gradients_and_diagnostics_equal_the_reference() -> None:
                 assert all(g[run].isfinite().all() for g in tensors(gradients).values())
                 continue
             compared.append(settings)
+            for name, value in tensors(gradients).items():
+                assert torch.equal(value[run], getattr(plain, name)[run]), name
             compare_run(run, ReferenceLRA(*problem[:2]).gradients(*problem[2:]), gradients, diagnostics)
 
     check()

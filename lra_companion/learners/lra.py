@@ -202,12 +202,11 @@ class _Pass:
         settings = self.settings
         if self.rule.regularised and omega is not None:
             gradient.addcmul_(omega.preactivation, settings.alpha_targets)
-        step = settings.beta
         if self.rule.clips_targets:
             factor = clip_factor(norm(gradient), settings.target_c, settings.target_normalise)
             self.rescaled += factor != 1
-            step = step * factor[:, None, None]
-        u -= gradient.mul_(step)
+            gradient *= factor[:, None, None]
+        u.addcmul_(gradient, settings.beta, value=-1)
 
     def _keep(self, t: int, error: Tensor, omega: Regulariser | None) -> None:
         """Note d_t and the factors of dW_hh^t = z_{t-1}^T d_t + alpha dΩ_t/dW_hh (eq. 6).
