@@ -91,7 +91,7 @@ def iqm_interval(
     """Interquartile mean of scores (seeds,) or (seeds, tasks), with a percentile bootstrap interval.
 
     Seeds are resampled within each task. One seed has no interval: low and high are NaN. Equal scores give an interval of
-    no width: for shares near 0 or 1 use ``wilson_interval``. A nominal 95 % is about 91 % with five normal scores, 93 % with ten.
+    no width: for shares near 0 or 1 use ``wilson_interval``. A nominal 95 % holds about 91 % with five scores, 93 % with ten.
     """
     return _bootstrap(scores, lambda sample: trim_mean(sample, 0.25, axis=1), generator, level, resamples)
 

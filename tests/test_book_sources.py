@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -17,11 +18,14 @@ import yaml
 from pydantic import BaseModel
 
 import lra_companion
+from lra_companion import cli, notebooks
 from lra_companion.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
-PROSE = [BOOK / name for name in ("intro.md", "method.md", "notation.md", "running.md")] + [ROOT / "README.md"]
+PROSE = [BOOK / name for name in ("intro.md", "method.md", "notation.md", "running.md")] + [
+    ROOT / "README.md"
+]
 EQUATIONS = [f"eq-{number}" for number in range(1, 9)]
 
 
@@ -132,7 +136,9 @@ def test_a_wrong_name_is_noticed(wrong):
 
 def computed_by(text):
     """The paragraphs that start "In the code:", as (position, [(file, name), ...])."""
-    for paragraph in re.finditer(r"^ *In the code: (.*?)(?=\n\n|\n`|\Z)", text, flags=re.DOTALL | re.MULTILINE):
+    for paragraph in re.finditer(
+        r"^ *In the code: (.*?)(?=\n\n|\n`|\Z)", text, flags=re.DOTALL | re.MULTILINE
+    ):
         file, pairs = None, []
         for span in re.findall(r"`([^`]+)`", paragraph[1]):
             if span.endswith(".py"):
@@ -168,7 +174,9 @@ def test_each_equation_is_followed_by_code_that_carries_its_number(number):
     text = (BOOK / "method.md").read_text()
     equation = text.index(f"$$ (eq-{number})")
     position, pairs = next((p, pairs) for p, pairs in computed_by(text) if p > equation)
-    assert text[equation:position].strip() == f"$$ (eq-{number})", "the code is not named right after the equation"
+    assert text[equation:position].strip() == f"$$ (eq-{number})", (
+        "the code is not named right after the equation"
+    )
     assert f"({number})" in (ROOT / pairs[0][0]).read_text()
 
 
@@ -191,7 +199,10 @@ def test_every_page_of_the_contents_exists_once(page):
 
 
 def test_no_page_is_left_out_of_the_contents():
-    written = {str(path.relative_to(BOOK).with_suffix("")) for path in [*BOOK.glob("*.md"), *BOOK.glob("notebooks/*.ipynb")]}
+    written = {
+        str(path.relative_to(BOOK).with_suffix(""))
+        for path in [*BOOK.glob("*.md"), *BOOK.glob("notebooks/*.ipynb")]
+    }
     assert written == set(pages())
 
 
@@ -237,7 +248,9 @@ def blocks(page, language):
 def shell_lines(page):
     """Commands of the page, of its bash blocks and its inline code, as lists of words."""
     lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
-    lines += [span for span in code_spans(page.read_text()) if re.match(r"(make|lra-companion|papermill) ", span)]
+    lines += [
+        span for span in code_spans(page.read_text()) if re.match(r"(make|lra-companion|papermill) ", span)
+    ]
     return [shlex.split(line) for line in lines]
 
 
@@ -249,17 +262,54 @@ def commands(page, program):
             yield words[1:]
 
 
-@pytest.mark.parametrize("page", [BOOK / "running.md", ROOT / "README.md"], ids=by_name)
-def test_shell_examples_are_understood(page):
-    from lra_companion.cli import app
+def shell_examples():
+    pages = [BOOK / "running.md", ROOT / "README.md"]
+    return [(by_name(page), words) for page in pages for words in commands(page, "lra-companion")]
 
-    group = typer.main.get_command(app)
-    examples = list(commands(page, "lra-companion"))
-    assert {"train", "notebook"} <= {words[0] for words in examples}
-    for words in examples:
-        with group.make_context("lra-companion", list(words), resilient_parsing=True) as context:
-            name, command, rest = group.resolve_command(context, list(words))
-            command.make_context(name, rest, parent=context)  # raises where an option or a value is not understood
+
+@pytest.mark.parametrize(
+    "words", [pytest.param(words, id=f"{page}: {' '.join(words)[:60]}") for page, words in shell_examples()]
+)
+def test_shell_examples_are_understood(words):
+    """Options and values are parsed as the shell's would be; parameters of a notebook are checked as before a run."""
+    group = typer.main.get_command(cli.app)
+    command = group.commands[words[0]]
+    if "--help" in words:
+        return
+    context = command.make_context(words[0], words[1:])
+    if words[0] == "notebook":
+        values = context.params
+        notebooks.parameters_of(values["name"], values["profile"], cli._changes(context.args), ".", 1)
+    else:
+        assert context.args == []
+        assert context.params.get("profile", "quick") in {
+            file.stem for file in notebooks.PROFILES.glob("*.yaml")
+        }
+
+
+def test_both_pages_show_how_to_train_and_how_to_rerun_a_notebook():
+    shown = {(page, words[0]) for page, words in shell_examples()}
+    assert shown >= {
+        (page, name) for page in ("README.md", "book/running.md") for name in ("train", "notebook")
+    }
+
+
+@pytest.mark.parametrize("place", range(2))
+def test_the_training_example_trains(place, capsys):
+    words = [words for _, words in shell_examples() if words[0] == "train" and "--json" in words][place]
+    words[words.index("--max-iterations") + 1] = "2"
+    assert not typer.main.get_command(cli.app).main(words, standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["iterations"] == 2
+
+
+def test_options_named_in_the_text_exist():
+    group = typer.main.get_command(cli.app)
+    options = {
+        name for command in group.commands.values() for option in command.params for name in option.opts
+    }
+    named = {span for span in code_spans((BOOK / "running.md").read_text()) if span.startswith("--")}
+    assert named
+    assert named <= options
 
 
 def test_make_targets_exist():
@@ -277,7 +327,9 @@ def test_notebooks_named_in_examples_exist():
     text = "".join(page.read_text() for page in PROSE)
     for notebook in re.findall(r"book/notebooks/\w+\.ipynb", text):
         assert (ROOT / notebook).exists()
-    for words in (words for page in PROSE for words in commands(page, "lra-companion") if words[0] == "notebook"):
+    for words in (
+        words for page in PROSE for words in commands(page, "lra-companion") if words[0] == "notebook"
+    ):
         assert (BOOK / "notebooks" / f"{words[1]}.ipynb").exists()
 
 
@@ -321,5 +373,7 @@ def test_the_readme_shows_existing_pictures():
 def test_citations_are_in_the_bibliography():
     entries = set(re.findall(r"^@\w+\{([\w-]+),", (BOOK / "references.bib").read_text(), flags=re.MULTILINE))
     for page in PROSE[:-1]:
-        cited = {key for keys in re.findall(r"\{cite:\w+\}`([^`]+)`", page.read_text()) for key in keys.split(",")}
+        cited = {
+            key for keys in re.findall(r"\{cite:\w+\}`([^`]+)`", page.read_text()) for key in keys.split(",")
+        }
         assert cited <= entries

@@ -324,6 +324,7 @@ def test_zero_loss_gives_zero_gradients(dtype: torch.dtype) -> None:
     gradients, diagnostics = lra(VARIETY).gradients(parameters, Batch(batch.inputs, reached), diagnose=True)
     assert finite(gradients, diagnostics)
     assert torch.equal(diagnostics.loss, torch.zeros(8, dtype=dtype))
+    assert torch.equal(diagnostics.clipped_share, torch.zeros(8, dtype=dtype))
     for name, value in tensors(gradients).items():
         assert torch.equal(value, torch.zeros_like(value)), name
 
@@ -426,6 +427,29 @@ def test_errors_that_fade_through_the_subnormal_numbers(dtype: torch.dtype, redu
     settings = [replace(s, reduction=reduction, inner_steps=1) for s in VARIETY]
     settings[6] = replace(settings[6], target_clip_norm=0.0, clip_norm=1.0, regularisation_strength=0.0)
     assert finite(*lra(settings).gradients(parameters, batch, diagnose=True))
+
+
+@pytest.mark.parametrize("symbols", [True, False])
+def test_tiny_errors_keep_their_norm_in_float32(symbols: bool) -> None:
+    """Errors of 1e-25 have squares that float32 cannot hold; their norms, and what is rescaled by them, must be right.
+
+    All states are 0 here, so that targets can come that close to them.
+    """
+    shape = Shape(runs=2, steps=5, batch=4, symbols=symbols)
+    base = Settings("mse", "mean", target_step_size=1e-4, target_clip_norm=0.0)
+    settings = [base, replace(base, clip_norm=0.5, clip_mode="normalise")]
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        parameters, batch = random_problem(shape, seed=49, dtype=dtype)
+        parameters.w_xh[:], parameters.b_h[:] = 0.0, 0.0
+        results.append(lra(settings).gradients(parameters, batch, diagnose=True))
+    (exact, seen_exactly), (low, seen) = results
+    assert seen_exactly.input_norm[0].max() < 1e-24 and seen_exactly.input_norm[0].min() > 1e-35
+    torch.testing.assert_close(seen.input_norm.double(), seen_exactly.input_norm, rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        seen.target_displacement.double(), seen_exactly.target_displacement, rtol=1e-4, atol=0
+    )
+    torch.testing.assert_close(low.w_xh[1].double(), exact.w_xh[1], rtol=1e-3, atol=1e-5)
 
 
 @DTYPES

@@ -1,0 +1,248 @@
+"""The shell's way in: train, notebook, reproduce, book, status.
+
+Exit codes: 0 done; 2 bad input, with one line on stderr that names field, value and what is allowed; 1 anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from lra_companion import notebooks
+from lra_companion.config import RunConfig, parse
+from lra_companion.store import ResultStore
+from lra_companion.sweep import SweepError, train_many
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Companion to 'Can Local Representation Alignment RNNs Solve Temporal Tasks?' (arXiv:2504.13531).",
+)
+
+Profile = Annotated[str, typer.Option(help="Which parameters: a file of book/profiles (smoke, quick, ...).")]
+Jobs = Annotated[int, typer.Option(help="Processes that share the training; 0: one per core.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+RESULTS, BUILD = Path("build/results"), Path("build/book")
+PUBLISHED = notebooks.BOOK / "results"
+
+
+# Of all wrong words on the command line, click's ClickException: typer carries a copy of click without exporting this.
+_ShellError = typer.BadParameter.mro()[2]
+
+
+def main() -> None:
+    """Entry point: what goes wrong ends in one line on stderr and an exit code."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except _ShellError as error:  # typer's own findings: an unknown option, a missing argument, a word for a number
+        _stop(error.format_message(), 2)
+    except ValueError as error:
+        _stop(str(error), 2)
+    except (OSError, SweepError, notebooks.NotebookFailedError, RuntimeError) as error:
+        _stop(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        _stop("interrupted; finished runs are stored, and the same command goes on from there", 1)
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Option(help="temporal_order, temporal_order_3bit, random_permutation or adding.")],
+    learner: Annotated[str, typer.Option(help="lra, bptt or readout.")] = "lra",
+    sequence_length: Annotated[int, typer.Option(help="T, time steps.")] = 20,
+    hidden_size: Annotated[int | None, typer.Option(help="H, hidden units.")] = None,
+    optimiser: Annotated[str | None, typer.Option(help="sgd, nesterov, adam, rmsprop or adagrad.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The optimiser's step size.")] = None,
+    local_loss: Annotated[str | None, typer.Option(help="log_penalty or mse.")] = None,
+    reduction: Annotated[str | None, typer.Option(help="mean or per_example.")] = None,
+    target_step_size: Annotated[float | None, typer.Option(help="beta of eqs. 4 and 7.")] = None,
+    inner_steps: Annotated[int | None, typer.Option(help="K of eqs. 4 and 7.")] = None,
+    clip_norm: Annotated[float | None, typer.Option(help="c of eq. 3; 0: off.")] = None,
+    clip_mode: Annotated[str | None, typer.Option(help="clip or normalise.")] = None,
+    target_clip_norm: Annotated[float | None, typer.Option(help="c of target steps, if it differs.")] = None,
+    target_clip_mode: Annotated[str | None, typer.Option(help="Mode of target steps, if it differs.")] = None,
+    regularisation_strength: Annotated[float | None, typer.Option(help="alpha of eqs. 4, 6 and 7; 0: off.")] = None,
+    regularisation_scope: Annotated[str | None, typer.Option(help="batch or example (eq. 8).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="B, sequences per iteration.")] = None,
+    max_iterations: Annotated[int | None, typer.Option(help="Updates at most.")] = None,
+    validate_every: Annotated[int | None, typer.Option(help="Updates between two checks.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Checks without improvement before a run is stalled.")] = None,
+    seed: Annotated[int, typer.Option(help="Weights, batches and sets follow from it.")] = 0,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option(help="No progress, no table.")] = False,
+) -> None:
+    """Train one network and print what became of it. What is not given has the default of the configuration."""
+    learner_fields = {
+        "local_loss": local_loss,
+        "reduction": reduction,
+        "target_step_size": target_step_size,
+        "inner_steps": inner_steps,
+        "clip_norm": clip_norm,
+        "clip_mode": clip_mode,
+        "target_clip_norm": target_clip_norm,
+        "target_clip_mode": target_clip_mode,
+        "regularisation_strength": regularisation_strength,
+        "regularisation_scope": regularisation_scope,
+    }
+    protocol = {
+        "batch_size": batch_size,
+        "max_iterations": max_iterations,
+        "validate_every": validate_every,
+        "patience": patience,
+    }
+    config = parse(
+        RunConfig,
+        {
+            "task": {"name": task, "sequence_length": sequence_length},
+            "network": _given(hidden_size=hidden_size),
+            "optimiser": _given(name=optimiser, learning_rate=learning_rate),
+            "learner": {"name": learner} | _given(**learner_fields),
+            "protocol": _given(**protocol),
+            "seed": seed,
+        },
+    )
+    if quiet:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (for the life of the process)
+    (result,) = train_many([config])
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "config": config.model_dump(mode="json"),
+                    "key": config.key(),
+                    "status": result.status,
+                    "iterations": result.iterations,
+                    "validation_accuracy": result.validation_accuracy,
+                    "test_accuracy": result.test_accuracy,
+                    "duration_seconds": result.duration_seconds,
+                    "history": result.history,
+                }
+            )
+        )
+    elif not quiet:
+        table = Table("iteration", "training loss", "validation accuracy")
+        for row in result.history:
+            loss = "" if row["training_loss"] is None else f"{row['training_loss']:.4f}"
+            table.add_row(str(row["iteration"]), loss, f"{row['validation_accuracy']:.4f}")
+        Console().print(table)
+        print(f"{result.status} after {result.iterations} iterations; test accuracy {result.test_accuracy:.4f}")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Any number of -p NAME VALUE change parameters; VALUE is YAML, such as 0.1 or '[1, 2]'.",
+)
+def notebook(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A notebook of the book, such as 05_regularisation.")],
+    profile: Profile = "quick",
+    output_dir: Annotated[Path, typer.Option(help="Where the executed notebook goes.")] = Path("build/notebooks"),
+    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = RESULTS,
+    jobs: Jobs = 0,
+) -> None:
+    """Run one notebook with the profile's parameters, changed by any number of -p NAME VALUE."""
+    changes = _changes(context.args)
+    print(notebooks.run_notebook(name, profile, changes, output_dir, results, _jobs(jobs)))
+
+
+@app.command()
+def reproduce(
+    profile: Profile = "quick",
+    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = RESULTS,
+    build: Annotated[Path, typer.Option(help="Folder in which the book is built.")] = BUILD,
+    jobs: Jobs = 0,
+) -> None:
+    """Train what the store does not hold yet, run every notebook, build the book."""
+    _build_book(profile, results, build, _jobs(jobs))
+
+
+@app.command()
+def book(build: Annotated[Path, typer.Option(help="Folder in which the book is built.")] = BUILD) -> None:
+    """Build the book from the committed results, training nothing."""
+    profile = "paper" if (PUBLISHED / "paper").is_dir() else "quick"
+    missing = notebooks.missing_runs(profile, ResultStore(PUBLISHED / profile))
+    if missing:
+        raise RuntimeError(
+            f"{len(missing)} runs of the profile {profile} are not in {PUBLISHED / profile}; train them with: "
+            f"lra-companion reproduce --profile {profile} --results {PUBLISHED / profile}"
+        )
+    _build_book(profile, PUBLISHED / profile, build, jobs=1)
+
+
+@app.command()
+def status(
+    profile: Profile = "quick",
+    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Say which runs of a profile are done and which are left."""
+    store = ResultStore(results)
+    rows = {}
+    for name, runs in notebooks.profile_runs(profile).items():
+        done = sum(run in store for run in runs)
+        rows[name] = {"done": done, "left": len(runs) - done}
+    if as_json:
+        print(json.dumps({"profile": profile, "notebooks": rows}))
+        return
+    table = Table("notebook", "done", "left")
+    for name, row in rows.items():
+        table.add_row(name, str(row["done"]), str(row["left"]))
+    Console().print(table)
+
+
+def _build_book(profile: str, results: Path, build: Path, jobs: int) -> None:
+    notebooks.profile_runs(profile)  # wrong parameters stop here, before anything is done
+    notebooks.copy_book(build)
+    for name in notebooks.profile_parameters(profile):
+        _timed(name, lambda name=name: notebooks.run_notebook(name, profile, {}, build / "notebooks", results, jobs))
+    _timed("book", lambda: notebooks.build_site(build))
+    print(f"open {build / '_build' / 'html' / 'index.html'}")
+
+
+def _timed(what: str, action: Callable[[], object]) -> None:
+    print(f"{what} ...", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    action()
+    print(f"{what}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _jobs(jobs: int) -> int:
+    if jobs < 0:
+        raise ValueError(f"jobs = {jobs}: must be 0 (one per core) or more")
+    return jobs or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
+def _changes(arguments: list[str]) -> dict[str, Any]:
+    """-p NAME VALUE, any number of times: typer has no options with two values that may be repeated."""
+    changes: dict[str, Any] = {}
+    while arguments:
+        flag, *rest = arguments
+        if flag not in ("-p", "--parameter"):
+            raise ValueError(f"{flag}: is no option of notebook; parameters are changed by -p NAME VALUE")
+        if len(rest) < 2:
+            raise ValueError(f"{flag} {' '.join(rest)}: needs a name and a value")
+        name, text, *arguments = rest
+        try:
+            changes[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"{name} = {text!r}: is not YAML") from None
+    return changes
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    print(f"lra-companion: {message}", file=sys.stderr)
+    raise SystemExit(code)

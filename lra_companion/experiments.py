@@ -1,0 +1,252 @@
+"""The book's experiments as data: each notebook's parameters, and the runs they ask for.
+
+A notebook's first cell checks its parameters here, so that a misspelt name or a wrong value stops it before anything is trained.
+``status`` and ``book`` read the same lists of runs without opening a notebook.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Self
+
+import pandas as pd
+from pydantic import Field, field_validator, model_validator
+
+from lra_companion.config import (
+    ClipMode,
+    Count,
+    LocalLossName,
+    NonNegative,
+    Positive,
+    Reduction,
+    RunConfig,
+    Scope,
+    StrictModel,
+    TaskName,
+    parse,
+)
+from lra_companion.training import RunResult
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
+SequenceLength = Annotated[int, Field(ge=10, le=10_000)]
+
+
+class NotebookParameters(StrictModel):
+    """Parameters all notebooks share. profile: the name shown on the page; results: folder of the store, seen from the
+    notebook; jobs: processes that share the training.
+    """
+
+    chapter: ClassVar[str]
+
+    profile: str
+    results: str
+    jobs: Annotated[int, Field(ge=1, le=1024)]
+    seeds: Seeds
+
+    @field_validator("*")
+    @classmethod
+    def _no_repetition(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(set(value)) < len(value):
+            raise ValueError("entries must differ from one another")
+        return value
+
+    @classmethod
+    def from_notebook(cls, namespace: Mapping[str, Any]) -> Self:
+        """Check a notebook's variables (``globals()``). Raises ValueError naming field, value and what is allowed."""
+        plain = {
+            name: value
+            for name, value in namespace.items()
+            if not name.startswith("_")
+            and name not in ("In", "Out")
+            and isinstance(value, bool | int | float | str | list | dict | tuple | None)
+        }
+        return cls.checked(plain)
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> Self:
+        """Validated parameters; an unknown name is answered with the nearest known one."""
+        for name in values:
+            if name not in cls.model_fields:
+                raise ValueError(f"{name} = {values[name]!r}: is no parameter of {cls.chapter}{did_you_mean(name, cls.model_fields)}")
+        return parse(cls, dict(values))
+
+    def runs(self) -> list[RunConfig]:
+        """Every run the notebook shows."""
+        raise NotImplementedError
+
+
+class TasksParameters(NotebookParameters):
+    """01_tasks: pictures of the tasks, and what a trained readout on a fixed network reaches."""
+
+    chapter: ClassVar[str] = "01_tasks"
+
+    tasks: Annotated[list[TaskName], Field(min_length=1)]
+    sequence_length: SequenceLength
+    shown_samples: Annotated[int, Field(ge=1, le=20)]
+    learning_rate: Positive
+    max_iterations: Count
+    validate_every: Count
+    evaluation_size: Count
+
+    def runs(self) -> list[RunConfig]:
+        """The readout control on each task and seed."""
+        protocol = _protocol(self.max_iterations, self.validate_every, self.evaluation_size)
+        return [
+            _run(task, self.sequence_length, {"name": "readout"}, self.learning_rate, protocol, seed)
+            for task in self.tasks
+            for seed in self.seeds
+        ]
+
+
+class Tuned(StrictModel):
+    """What was chosen on tuning seeds for one condition: the optimiser's rate and beta."""
+
+    learning_rate: Positive
+    target_step_size: Positive
+
+
+class TaskSettings(StrictModel):
+    """Tuned settings of one task: LRA without Ω and with it, and the readout's learning rate."""
+
+    plain: Tuned
+    regularised: Tuned
+    readout_learning_rate: Positive
+
+
+class RegularisationParameters(NotebookParameters):
+    """05_regularisation: LRA without and with Ω on the paper's tasks, and the readout as control."""
+
+    chapter: ClassVar[str] = "05_regularisation"
+
+    tasks: Annotated[list[TaskName], Field(min_length=1)]
+    sequence_lengths: Annotated[list[SequenceLength], Field(min_length=1)]
+    regularisation_strengths: Annotated[list[NonNegative], Field(min_length=1)]
+    settings: dict[TaskName, TaskSettings]
+    inner_steps: Annotated[int, Field(ge=1, le=1000)]
+    clip_norm: NonNegative
+    clip_mode: ClipMode
+    local_loss: LocalLossName
+    reduction: Reduction
+    regularisation_scope: Scope
+    max_iterations: Count
+    validate_every: Count
+    evaluation_size: Count
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if missing := [task for task in self.tasks if task not in self.settings]:
+            raise ValueError(f"settings lack {', '.join(missing)}: each task needs its own")
+        if not {0.0} < set(self.regularisation_strengths):
+            raise ValueError("regularisation_strengths must hold 0 and at least one strength above it")
+        return self
+
+    def runs(self) -> list[RunConfig]:
+        """Readout, LRA and regularised LRA: every condition with every seed, so that seeds pair runs."""
+        return [
+            config
+            for task in self.tasks
+            for length in self.sequence_lengths
+            for seed in self.seeds
+            for config in self._runs_of_seed(task, length, seed)
+        ]
+
+    def _runs_of_seed(self, task: TaskName, length: int, seed: int) -> list[RunConfig]:
+        settings = self.settings[task]
+        protocol = _protocol(self.max_iterations, self.validate_every, self.evaluation_size)
+        readout = _run(task, length, {"name": "readout"}, settings.readout_learning_rate, protocol, seed)
+        configs = [readout]
+        for strength in self.regularisation_strengths:
+            tuned = settings.regularised if strength else settings.plain
+            learner = {
+                "name": "lra",
+                "local_loss": self.local_loss,
+                "reduction": self.reduction,
+                "target_step_size": tuned.target_step_size,
+                "inner_steps": self.inner_steps,
+                "clip_norm": self.clip_norm,
+                "clip_mode": self.clip_mode,
+                "regularisation_strength": strength,
+                "regularisation_scope": self.regularisation_scope,
+            }
+            configs.append(_run(task, length, learner, tuned.learning_rate, protocol, seed))
+        return configs
+
+
+NOTEBOOKS: dict[str, type[NotebookParameters]] = {
+    parameters.chapter: parameters for parameters in (TasksParameters, RegularisationParameters)
+}
+"""Parameters of each notebook, by its name and in the order of the book."""
+
+
+def frame(results: Sequence[RunResult]) -> pd.DataFrame:
+    """One row per run: task, length, learner, strength, condition (how figures call it), seed and what became of it."""
+    rows = []
+    for result in results:
+        config = result.config
+        strength = getattr(config.learner, "regularisation_strength", 0.0)
+        rows.append(
+            {
+                "task": config.task.name,
+                "sequence_length": config.task.sequence_length,
+                "learner": config.learner.name,
+                "strength": strength,
+                "condition": condition(config.learner.name, strength),
+                "seed": config.seed,
+                "status": result.status,
+                "iterations": result.iterations,
+                "test_accuracy": result.test_accuracy,
+                "result": result,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def condition(learner: str, strength: float) -> str:
+    """What figures and tables call a learner at a regularisation strength."""
+    return f"{learner}, α = {strength:g}" if strength else learner
+
+
+def origin(parameters: NotebookParameters, results: Sequence[RunResult]) -> str:
+    """One line for a page: which profile made it, from how many runs, at what cost."""
+    core_hours = sum(result.duration_seconds for result in results) / 3600
+    seeds = len(parameters.seeds)
+    return (
+        f"Made with the profile `{parameters.profile}`: {len(results)} runs, {seeds} seed{'s' * (seeds != 1)}, "
+        f"{core_hours:.2g} core-hours of training."
+    )
+
+
+def did_you_mean(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    """The end of an error message about an unknown name: the nearest known one, or all."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+
+
+def _protocol(max_iterations: int, validate_every: int, evaluation_size: int) -> dict[str, Any]:
+    return {
+        "max_iterations": max_iterations,
+        "validate_every": validate_every,
+        "validation_size": evaluation_size,
+        "test_size": evaluation_size,
+    }
+
+
+def _run(
+    task: TaskName,
+    sequence_length: int,
+    learner: dict[str, Any],
+    learning_rate: float,
+    protocol: dict[str, Any],
+    seed: int,
+) -> RunConfig:
+    return parse(
+        RunConfig,
+        {
+            "task": {"name": task, "sequence_length": sequence_length},
+            "optimiser": {"learning_rate": learning_rate},
+            "learner": learner,
+            "protocol": protocol,
+            "seed": seed,
+        },
+    )

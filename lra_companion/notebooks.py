@@ -1,0 +1,158 @@
+"""Papermill and Jupyter Book: run the book's notebooks with checked parameters, and build the site from what they leave.
+
+A notebook runs into a temporary file which is renamed when it succeeded; of what papermill notes, machine paths and times go out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+
+from lra_companion.config import RunConfig
+from lra_companion.experiments import NOTEBOOKS, NotebookParameters, did_you_mean
+from lra_companion.progress import FILE_VARIABLE, follow
+from lra_companion.store import ResultStore
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+PROFILES = BOOK / "profiles"
+
+_PLACE = ("results", "jobs", "profile")  # parameters that say where and how, not what: never part of a profile
+
+
+class NotebookFailedError(RuntimeError):
+    """A notebook stopped with an error."""
+
+
+def profile_parameters(profile: str) -> dict[str, dict[str, Any]]:
+    """Parameters of each notebook under a profile. Raises ValueError for an unknown profile, notebook, name or value."""
+    profiles = sorted(file.stem for file in PROFILES.glob("*.yaml"))
+    if profile not in profiles:
+        raise ValueError(f"profile = {profile!r}: unknown{did_you_mean(profile, profiles)}")
+    document = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text(encoding="utf-8"))
+    for name in document:
+        if name not in NOTEBOOKS:
+            raise ValueError(f"profile {profile}: {name} is no notebook{did_you_mean(name, NOTEBOOKS)}")
+    return document
+
+
+def parameters_of(name: str, profile: str, changes: Mapping[str, Any], results: str, jobs: int) -> NotebookParameters:
+    """Checked parameters of a notebook: the profile's, with changes. Raises ValueError."""
+    if name not in NOTEBOOKS:
+        raise ValueError(f"notebook = {name!r}: unknown{did_you_mean(name, NOTEBOOKS)}")
+    for place in _PLACE:
+        if place in changes:
+            raise ValueError(f"{place} = {changes[place]!r}: is an option of the command, not a parameter")
+    values = profile_parameters(profile)[name] | dict(changes)
+    return NOTEBOOKS[name].checked(values | {"profile": profile, "results": results, "jobs": jobs})
+
+
+def profile_runs(profile: str) -> dict[str, list[RunConfig]]:
+    """The runs each notebook of a profile shows."""
+    return {name: parameters_of(name, profile, {}, ".", 1).runs() for name in profile_parameters(profile)}
+
+
+def missing_runs(profile: str, store: ResultStore) -> list[RunConfig]:
+    """Runs of a profile that the store does not hold, each once."""
+    wanted = {run.key(): run for runs in profile_runs(profile).values() for run in runs}
+    return [run for run in wanted.values() if run not in store]
+
+
+def run_notebook(
+    name: str, profile: str, changes: Mapping[str, Any], output_folder: Path, results: Path, jobs: int
+) -> Path:
+    """Execute a notebook into ``output_folder``; return the file.
+
+    The parameters are checked first, so that wrong ones leave nothing behind; a failed run leaves an earlier output as it was.
+    Raises ValueError for wrong parameters, NotebookFailedError where a cell fails.
+    """
+    folder = output_folder.resolve()
+    seen_from_notebook = os.path.relpath(results.resolve(), folder)  # no machine path gets into the notebook
+    parameters = parameters_of(name, profile, changes, seen_from_notebook, jobs)
+    source = BOOK / "notebooks" / f"{name}.ipynb"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / source.name
+    with tempfile.TemporaryDirectory() as scratch:
+        draft = Path(scratch) / source.name
+        with _reported_progress(Path(scratch) / "progress.json"):
+            try:
+                papermill.execute_notebook(
+                    source,
+                    draft,
+                    parameters=parameters.model_dump(mode="json"),
+                    kernel_name="python3",
+                    cwd=folder,
+                    progress_bar=False,
+                    log_output=False,
+                )
+            except papermill.PapermillExecutionError as error:
+                raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}") from None
+        notebook = nbformat.read(draft, as_version=4)
+    _forget_the_machine(notebook)
+    _replace(target, lambda temporary: nbformat.write(notebook, temporary))
+    return target
+
+
+def copy_book(target: Path) -> None:
+    """A fresh copy of the book's sources without notebooks, results and profiles; executed notebooks there are kept."""
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(
+        BOOK, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("notebooks", "results", "profiles", "_build")
+    )
+
+
+def build_site(folder: Path) -> Path:
+    """Build the site of a book folder, warnings being errors; return its front page. Raises RuntimeError with the log."""
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", folder, "-W", "-n", "--keep-going", "--quiet"]
+    log = folder / "build.log"
+    with log.open("w", encoding="utf-8") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-20:])
+        raise RuntimeError(f"jupyter-book failed; the end of {log}:\n{tail}")
+    return folder / "_build" / "html" / "index.html"
+
+
+@contextlib.contextmanager
+def _reported_progress(file: Path) -> Iterator[None]:
+    """Let the notebook's kernel report to a file, and draw its progress here."""
+    before = os.environ.get(FILE_VARIABLE)
+    os.environ[FILE_VARIABLE] = str(file)
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        with follow(file):
+            yield
+    finally:
+        if before is None:
+            del os.environ[FILE_VARIABLE]
+        else:
+            os.environ[FILE_VARIABLE] = before
+
+
+def _forget_the_machine(notebook: nbformat.NotebookNode) -> None:
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+
+
+def _replace(target: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all."""
+    temporary = target.with_suffix(".tmp")
+    try:
+        write(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""Results on disk: the only module that touches result files.
+
+One JSON file per run, named by the run's key, so that a run is found again exactly if it would compute the same thing. A file is
+written under a temporary name and renamed, and carries a checksum: it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from lra_companion.config import METHOD_VERSION, RunConfig, parse
+from lra_companion.training import RunResult
+
+FORMAT = 1
+
+
+class DamagedResultError(Exception):
+    """A result file that is truncated, altered or not ours."""
+
+
+class ResultStore:
+    """Results of runs in one folder. Safe to share between processes: files appear whole.
+
+    A damaged file is renamed to ``*.damaged`` and counts as missing, so that its run is done again.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __contains__(self, config: RunConfig) -> bool:
+        """Whether a sound result of this run is here."""
+        return self.get(config) is not None
+
+    def get(self, config: RunConfig) -> RunResult | None:
+        """The stored result of this run, or None."""
+        return self._read(self._file(config))
+
+    def put(self, result: RunResult) -> None:
+        """Keep a result. Raises OSError if the folder cannot be written; what was there before is then untouched."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=self.path, prefix=".writing-", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(_encode(result))
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(self._file(result.config))
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def load_all(self) -> Iterator[RunResult]:
+        """Every sound result in the folder, in the order of their keys."""
+        for file in sorted(self.path.glob("*.json")):
+            result = self._read(file)
+            if result is not None:
+                yield result
+
+    def _file(self, config: RunConfig) -> Path:
+        return self.path / f"{config.key()}.json"
+
+    def _read(self, file: Path) -> RunResult | None:
+        try:
+            return _decode(file.read_text(encoding="utf-8"), file.stem)
+        except FileNotFoundError:
+            return None
+        except (DamagedResultError, UnicodeDecodeError):
+            file.replace(file.with_suffix(".damaged"))
+            return None
+
+
+def _encode(result: RunResult) -> str:
+    content = {
+        "config": result.config.model_dump(mode="json"),
+        "status": result.status,
+        "iterations": result.iterations,
+        "validation_accuracy": result.validation_accuracy,
+        "test_accuracy": result.test_accuracy,
+        "history": result.history,
+        "duration_seconds": round(result.duration_seconds, 3),
+        "made_with": {
+            "lra_companion": importlib.metadata.version("lra-companion"),
+            "method": METHOD_VERSION,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
+            "device": "cpu",
+            "processor": platform.machine(),
+        },
+    }
+    text = _canonical(content)
+    return json.dumps({"format": FORMAT, "sha256": _checksum(text), "content": content}, separators=(",", ":"))
+
+
+def _decode(text: str, key: str) -> RunResult:
+    try:
+        document = json.loads(text)
+        content: dict[str, Any] = document["content"]
+        if document["format"] != FORMAT or document["sha256"] != _checksum(_canonical(content)):
+            raise DamagedResultError("checksum or format differs")
+        config = parse(RunConfig, content["config"])
+        if config.key() != key:
+            raise DamagedResultError("the file's name is not its run's key")
+        return RunResult(
+            config=config,
+            status=content["status"],
+            iterations=content["iterations"],
+            validation_accuracy=content["validation_accuracy"],
+            test_accuracy=content["test_accuracy"],
+            history=content["history"],
+            duration_seconds=content["duration_seconds"],
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedResultError(str(error)) from error
+
+
+def _canonical(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
