@@ -1,4 +1,4 @@
-"""The shell's way in: train, notebook, reproduce, book, status.
+"""The shell's way in: train, notebook, reproduce, book, status, tune.
 
 Exit codes: 0 done; 2 bad input, with one line on stderr that names field, value and what is allowed; 1 anything else.
 """
@@ -18,8 +18,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from lra_companion import notebooks
+from lra_companion import notebooks, tuning
 from lra_companion.config import RunConfig, parse
+from lra_companion.experiments import RegularisationParameters
 from lra_companion.store import ResultStore
 from lra_companion.sweep import SweepError, train_many
 
@@ -198,6 +199,27 @@ def status(
     for name, row in rows.items():
         table.add_row(name, str(row["done"]), str(row["left"]))
     Console().print(table)
+
+
+@app.command()
+def tune(
+    profile: Profile = "quick",
+    trials: Annotated[int, typer.Option(min=1, help="Trials per task and condition.")] = 20,
+    task: Annotated[list[str] | None, typer.Option(help="Only these tasks of the profile.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = PUBLISHED / "tuning",
+    jobs: Jobs = 0,
+) -> None:
+    """Search the settings of 05_regularisation on the tuning seed, and print the best for the profile's file."""
+    parameters = notebooks.parameters_of("05_regularisation", profile, {}, ".", 1)
+    assert isinstance(parameters, RegularisationParameters)
+    store = ResultStore(results)
+    for name in parameters.tasks:
+        if task and name not in task:
+            continue
+        tried = tuning.trials(parameters, name, max(parameters.sequence_lengths), trials)
+        found = train_many([run for runs in tried.values() for run in runs], store, _jobs(jobs))
+        by_kind = {kind: found[index * trials : (index + 1) * trials] for index, kind in enumerate(tried)}
+        print(yaml.safe_dump({name: tuning.chosen(by_kind).model_dump()}, sort_keys=False), flush=True)
 
 
 def _build_book(profile: str, results: Path, build: Path, jobs: int) -> None:

@@ -84,34 +84,51 @@ class TasksParameters(NotebookParameters):
     tasks: Annotated[list[TaskName], Field(min_length=1)]
     sequence_length: SequenceLength
     shown_samples: Annotated[int, Field(ge=1, le=20)]
-    learning_rate: Positive
+    learning_rates: dict[TaskName, Positive]
     max_iterations: Count
     validate_every: Count
     evaluation_size: Count
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        return _each_task_has(self, "learning_rates")
 
     def runs(self) -> list[RunConfig]:
         """The readout control on each task and seed."""
         protocol = _protocol(self.max_iterations, self.validate_every, self.evaluation_size)
         return [
-            _run(task, self.sequence_length, {"name": "readout"}, self.learning_rate, protocol, seed)
+            _run(task, self.sequence_length, {"name": "readout"}, self.learning_rates[task], protocol, seed)
             for task in self.tasks
             for seed in self.seeds
         ]
 
 
-class Tuned(StrictModel):
-    """What was chosen on tuning seeds for one condition: the optimiser's rate and beta."""
+class PlainSettings(StrictModel):
+    """Tuned settings of LRA without Ω."""
 
     learning_rate: Positive
     target_step_size: Positive
 
 
-class TaskSettings(StrictModel):
-    """Tuned settings of one task: LRA without Ω and with it, and the readout's learning rate."""
+class RegularisedSettings(PlainSettings):
+    """Tuned settings of LRA with Ω."""
 
-    plain: Tuned
-    regularised: Tuned
-    readout_learning_rate: Positive
+    regularisation_strength: Positive
+    regularisation_scope: Scope
+
+
+class ReadoutSettings(StrictModel):
+    """Tuned settings of the control."""
+
+    learning_rate: Positive
+
+
+class TaskSettings(StrictModel):
+    """What was chosen on the tuning seed for one task (``tuning``): for the control, and for LRA without and with Ω."""
+
+    readout: ReadoutSettings
+    plain: PlainSettings
+    regularised: RegularisedSettings
 
 
 class RegularisationParameters(NotebookParameters):
@@ -121,25 +138,24 @@ class RegularisationParameters(NotebookParameters):
 
     tasks: Annotated[list[TaskName], Field(min_length=1)]
     sequence_lengths: Annotated[list[SequenceLength], Field(min_length=1)]
-    regularisation_strengths: Annotated[list[NonNegative], Field(min_length=1)]
+    regularisation_strengths: list[Positive]
     settings: dict[TaskName, TaskSettings]
     inner_steps: Annotated[int, Field(ge=1, le=1000)]
     clip_norm: NonNegative
     clip_mode: ClipMode
     local_loss: LocalLossName
     reduction: Reduction
-    regularisation_scope: Scope
     max_iterations: Count
     validate_every: Count
     evaluation_size: Count
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if missing := [task for task in self.tasks if task not in self.settings]:
-            raise ValueError(f"settings lack {', '.join(missing)}: each task needs its own")
-        if not {0.0} < set(self.regularisation_strengths):
-            raise ValueError("regularisation_strengths must hold 0 and at least one strength above it")
-        return self
+        return _each_task_has(self, "settings")
+
+    def strengths(self, task: TaskName) -> list[float]:
+        """The strengths of Ω shown for a task: the tuned one among those asked for."""
+        return sorted({self.settings[task].regularised.regularisation_strength, *self.regularisation_strengths})
 
     def runs(self) -> list[RunConfig]:
         """Readout, LRA and regularised LRA: every condition with every seed, so that seeds pair runs."""
@@ -153,24 +169,31 @@ class RegularisationParameters(NotebookParameters):
 
     def _runs_of_seed(self, task: TaskName, length: int, seed: int) -> list[RunConfig]:
         settings = self.settings[task]
-        protocol = _protocol(self.max_iterations, self.validate_every, self.evaluation_size)
-        readout = _run(task, length, {"name": "readout"}, settings.readout_learning_rate, protocol, seed)
-        configs = [readout]
-        for strength in self.regularisation_strengths:
-            tuned = settings.regularised if strength else settings.plain
-            learner = {
-                "name": "lra",
-                "local_loss": self.local_loss,
-                "reduction": self.reduction,
-                "target_step_size": tuned.target_step_size,
-                "inner_steps": self.inner_steps,
-                "clip_norm": self.clip_norm,
-                "clip_mode": self.clip_mode,
-                "regularisation_strength": strength,
-                "regularisation_scope": self.regularisation_scope,
-            }
-            configs.append(_run(task, length, learner, tuned.learning_rate, protocol, seed))
+        configs = [self.readout_run(task, length, settings.readout, seed)]
+        configs.append(self.lra_run(task, length, settings.plain, seed))
+        for strength in self.strengths(task):
+            stronger = settings.regularised.model_copy(update={"regularisation_strength": strength})
+            configs.append(self.lra_run(task, length, stronger, seed))
         return configs
+
+    def readout_run(self, task: TaskName, length: int, settings: ReadoutSettings, seed: int) -> RunConfig:
+        """The control with these settings."""
+        return _run(task, length, {"name": "readout"}, settings.learning_rate, self._protocol(), seed)
+
+    def lra_run(self, task: TaskName, length: int, settings: PlainSettings, seed: int) -> RunConfig:
+        """LRA with these settings; with Ω if they are ``RegularisedSettings``."""
+        learner = {
+            "name": "lra",
+            "local_loss": self.local_loss,
+            "reduction": self.reduction,
+            "inner_steps": self.inner_steps,
+            "clip_norm": self.clip_norm,
+            "clip_mode": self.clip_mode,
+        } | settings.model_dump(exclude={"learning_rate"})
+        return _run(task, length, learner, settings.learning_rate, self._protocol(), seed)
+
+    def _protocol(self) -> dict[str, Any]:
+        return _protocol(self.max_iterations, self.validate_every, self.evaluation_size)
 
 
 NOTEBOOKS: dict[str, type[NotebookParameters]] = {
@@ -221,6 +244,13 @@ def did_you_mean(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     """The end of an error message about an unknown name: the nearest known one, or all."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+
+
+def _each_task_has(parameters: Any, field: str) -> Any:
+    """A check for validators: ``field`` maps every task of ``parameters.tasks``."""
+    if missing := [task for task in parameters.tasks if task not in getattr(parameters, field)]:
+        raise ValueError(f"{field} lack {', '.join(missing)}: each of tasks needs an entry")
+    return parameters
 
 
 def _protocol(max_iterations: int, validate_every: int, evaluation_size: int) -> dict[str, Any]:

@@ -23,6 +23,14 @@ from lra_companion.config import METHOD_VERSION, RunConfig, parse
 from lra_companion.training import RunResult
 
 FORMAT = 1
+_RESULT_FIELDS = (
+    "status",
+    "iterations",
+    "validation_accuracy",
+    "test_accuracy",
+    "history",
+    "duration_seconds",
+)
 
 
 class DamagedResultError(Exception):
@@ -73,7 +81,10 @@ class ResultStore:
 
     def _read(self, file: Path) -> RunResult | None:
         try:
-            return _decode(file.read_text(encoding="utf-8"), file.stem)
+            content = _decode(file.read_text(encoding="utf-8"))
+            if content["made_with"]["method"] != METHOD_VERSION:
+                return None  # sound, but of a method that computes something else
+            return _result(content, file.stem)
         except FileNotFoundError:
             return None
         except (DamagedResultError, UnicodeDecodeError):
@@ -84,12 +95,7 @@ class ResultStore:
 def _encode(result: RunResult) -> str:
     content = {
         "config": result.config.model_dump(mode="json"),
-        "status": result.status,
-        "iterations": result.iterations,
-        "validation_accuracy": result.validation_accuracy,
-        "test_accuracy": result.test_accuracy,
-        "history": result.history,
-        "duration_seconds": round(result.duration_seconds, 3),
+        **{name: getattr(result, name) for name in _RESULT_FIELDS},
         "made_with": {
             "lra_companion": importlib.metadata.version("lra-companion"),
             "method": METHOD_VERSION,
@@ -104,26 +110,28 @@ def _encode(result: RunResult) -> str:
     return json.dumps({"format": FORMAT, "sha256": _checksum(text), "content": content}, separators=(",", ":"))
 
 
-def _decode(text: str, key: str) -> RunResult:
+def _decode(text: str) -> dict[str, Any]:
+    """Content of a result file, its checksum verified."""
     try:
         document = json.loads(text)
         content: dict[str, Any] = document["content"]
         if document["format"] != FORMAT or document["sha256"] != _checksum(_canonical(content)):
             raise DamagedResultError("checksum or format differs")
-        config = parse(RunConfig, content["config"])
-        if config.key() != key:
-            raise DamagedResultError("the file's name is not its run's key")
-        return RunResult(
-            config=config,
-            status=content["status"],
-            iterations=content["iterations"],
-            validation_accuracy=content["validation_accuracy"],
-            test_accuracy=content["test_accuracy"],
-            history=content["history"],
-            duration_seconds=content["duration_seconds"],
-        )
+        int(content["made_with"]["method"])
+        return content
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedResultError(str(error)) from error
+
+
+def _result(content: dict[str, Any], key: str) -> RunResult:
+    try:
+        config = parse(RunConfig, content["config"])
+        fields = {name: content[name] for name in _RESULT_FIELDS}
+    except (ValueError, KeyError) as error:
+        raise DamagedResultError(str(error)) from error
+    if config.key() != key:
+        raise DamagedResultError("the file's name is not its run's key")
+    return RunResult(config=config, **fields)
 
 
 def _canonical(content: dict[str, Any]) -> str:

@@ -158,7 +158,8 @@ class _Group:
                 run.best, run.checks_without_gain = accuracy, 0
             else:
                 run.checks_without_gain += 1
-            if 1 - accuracy < self.protocol.solved_error:
+            wrong = round((1 - accuracy) * self.protocol.validation_size)
+            if wrong <= self.protocol.solved_error * self.protocol.validation_size:
                 ended[place] = "solved"
             elif self.iteration >= self.protocol.max_iterations:
                 ended[place] = "max_iterations"

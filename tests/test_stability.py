@@ -54,7 +54,7 @@ def test_a_short_gradient_is_left_bit_for_bit() -> None:
 
 
 @DTYPES
-@pytest.mark.parametrize("size", [1e-25, 1e-18, 1e-3, 1.0, 1e12])
+@pytest.mark.parametrize("size", [1e-35, 1e-25, 1e-18, 1e-3, 1.0, 1e12])
 def test_normalise_reaches_the_norm_from_any_size(dtype: torch.dtype, size: float) -> None:
     """Squares of tiny gradients underflow in float32; the rescaled norm must be c all the same."""
     gradient = (size * normal(1, 5, 6)).to(dtype)
@@ -202,9 +202,11 @@ def test_the_scopes_coincide_for_one_example_and_differ_for_several() -> None:
 @pytest.mark.parametrize(
     ("dtype", "exponent"),
     [
+        (torch.float32, -116),
         (torch.float32, -83),
         (torch.float32, -20),
         (torch.float32, 40),
+        (torch.float64, -1000),
         (torch.float64, -600),
         (torch.float64, 300),
     ],

@@ -273,6 +273,8 @@ def test_survival_without_censoring_is_the_share_itself():
         share = wilson_interval(left, 6)
         assert_allclose([curve.low[place], curve.high[place]], [share.low, share.high], atol=1e-12)
     assert_array_equal(curve.censored, [900, 900])
+    all_solved, share = solving_curve([100, 200, 300], [1, 1, 1]), wilson_interval(0, 3)
+    assert_allclose([all_solved.low[-1], all_solved.high[-1]], [share.low, share.high], atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,176 @@
+"""What the regularisation experiment shows: every comparison of the chapter, from the runs to the sentence.
+
+All intervals are 95 % percentile bootstraps over seeds (Wilson for shares), drawn from one explicit generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lra_companion.config import TaskName
+from lra_companion.experiments import RegularisationParameters, condition
+from lra_companion.statistics import (
+    Curves,
+    Estimate,
+    PairedDifference,
+    SolvingCurve,
+    curves_on_common_grid,
+    iqm_interval,
+    paired_difference,
+    solving_curve,
+    wilson_interval,
+)
+from lra_companion.training import RunResult
+
+_BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One condition's runs on one task: accuracy is the interquartile mean on the test set, ``scores`` maps seed to accuracy."""
+
+    condition: str
+    strength: float
+    learner: str
+    scores: dict[int, float]
+    accuracy: Estimate
+    solved: Estimate
+    diverged: int
+    curves: Curves
+    solving: SolvingCurve
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One task at one length. gain: LRA with the tuned Ω minus LRA without; margin: LRA with it minus the readout; plain_margin:
+    LRA without Ω minus the readout. Differences are paired by seed.
+    """
+
+    task: TaskName
+    sequence_length: int
+    outcomes: dict[str, Outcome]
+    tuned: str
+    gain: PairedDifference
+    margin: PairedDifference
+    plain_margin: PairedDifference
+
+    @property
+    def title(self) -> str:
+        """Task and length, as a figure's title."""
+        return f"{self.task}, T = {self.sequence_length}"
+
+
+def panels(parameters: RegularisationParameters, table: pd.DataFrame) -> list[Panel]:
+    """Every task and length of the experiment, from ``experiments.frame`` of its runs."""
+    generator = np.random.default_rng(_BOOTSTRAP_SEED)
+    return [
+        _panel(parameters, group, generator)
+        for task in parameters.tasks
+        for length in parameters.sequence_lengths
+        for group in [table[(table["task"] == task) & (table["sequence_length"] == length)]]
+    ]
+
+
+def _panel(parameters: RegularisationParameters, group: pd.DataFrame, generator: np.random.Generator) -> Panel:
+    task, length = group["task"].iloc[0], int(group["sequence_length"].iloc[0])
+    outcomes = {
+        str(name): _outcome(rows["result"].tolist(), generator)
+        for name, rows in group.groupby("condition", sort=False)
+    }
+    tuned = condition("lra", parameters.settings[task].regularised.regularisation_strength)
+
+    def compare(treated: str, control: str) -> PairedDifference:
+        return paired_difference(outcomes[treated].scores, outcomes[control].scores, generator)
+
+    return Panel(
+        task=task,
+        sequence_length=length,
+        outcomes=outcomes,
+        tuned=tuned,
+        gain=compare(tuned, "lra"),
+        margin=compare(tuned, "readout"),
+        plain_margin=compare("lra", "readout"),
+    )
+
+
+def _outcome(results: Sequence[RunResult], generator: np.random.Generator) -> Outcome:
+    first = results[0].config
+    strength = getattr(first.learner, "regularisation_strength", 0.0)
+    solved = [result.solved for result in results]
+    diverged = [result.status == "diverged" for result in results]
+    iterations = [result.iterations for result in results]
+    return Outcome(
+        condition=condition(first.learner.name, strength),
+        strength=strength,
+        learner=first.learner.name,
+        scores={result.config.seed: result.test_accuracy for result in results},
+        accuracy=iqm_interval([result.test_accuracy for result in results], generator),
+        solved=wilson_interval(sum(solved), len(results)),
+        diverged=sum(diverged),
+        curves=curves_on_common_grid(
+            [[row["iteration"] for row in result.history] for result in results],
+            [[row["validation_accuracy"] for row in result.history] for result in results],
+            solved,
+            end=first.protocol.max_iterations,
+        ),
+        solving=solving_curve(iterations, solved, diverged),
+    )
+
+
+def summary(found: Sequence[Panel]) -> pd.DataFrame:
+    """The chapter's table: one row per task, length and condition."""
+    return pd.DataFrame(
+        [
+            {
+                "task": panel.task,
+                "T": panel.sequence_length,
+                "condition": outcome.condition,
+                "test accuracy (IQM)": f"{outcome.accuracy:.3f}",
+                "solved": f"{round(outcome.solved.value * outcome.solved.n)} of {outcome.solved.n}",
+                "diverged": outcome.diverged,
+            }
+            for panel in found
+            for outcome in panel.outcomes.values()
+        ]
+    )
+
+
+def finding(found: Sequence[Panel]) -> str:
+    """Two sentences for the top of the chapter: what Ω did to LRA, and whether LRA beat the control."""
+    return " ".join(_first_sentence(found)) + " " + " ".join(_second_sentence(found))
+
+
+def _first_sentence(found: Sequence[Panel]) -> Iterator[str]:
+    yield "With regularisation, LRA's accuracy on unseen sequences"
+    clauses = []
+    for panel in found:
+        plain, tuned = (panel.outcomes[name].accuracy.value for name in ("lra", panel.tuned))
+        verb = _direction(panel.gain.iqm, "rose", "fell", "did not clearly change")
+        clauses.append(f"{verb} on {panel.title} (from {plain:.2f} to {tuned:.2f}; gain {panel.gain.iqm:.2f})")
+    yield _listed(clauses) + "."
+
+
+def _second_sentence(found: Sequence[Panel]) -> Iterator[str]:
+    yield "Against the control, a trained readout on an untrained network, regularised LRA"
+    clauses = []
+    for panel in found:
+        verb = _direction(panel.margin.iqm, "was better", "was worse", "was not clearly different")
+        readout = panel.outcomes["readout"].accuracy.value
+        clauses.append(f"{verb} on {panel.title} (readout {readout:.2f}; difference {panel.margin.iqm:.2f})")
+    yield _listed(clauses) + "."
+
+
+def _direction(difference: Estimate, up: str, down: str, unclear: str) -> str:
+    """A word for a difference, by whether its interval excludes 0. One seed has no interval: unclear."""
+    if difference.low > 0:
+        return up
+    return down if difference.high < 0 else unclear
+
+
+def _listed(clauses: Sequence[str]) -> str:
+    *some, last = clauses
+    return f"{', '.join(some)}{',' * (len(some) > 1)} and {last}" if some else last
