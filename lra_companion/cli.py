@@ -206,7 +206,7 @@ def tune(
     profile: Profile = "quick",
     trials: Annotated[int, typer.Option(min=1, help="Trials per task and condition.")] = 20,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks of the profile.")] = None,
-    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = PUBLISHED / "tuning",
+    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = tuning.TRIALS,
     jobs: Jobs = 0,
 ) -> None:
     """Search the settings of 05_regularisation on the tuning seed, and print the best for the profile's file."""

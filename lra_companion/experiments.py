@@ -19,13 +19,16 @@ from lra_companion.config import (
     LocalLossName,
     NonNegative,
     Positive,
+    ProtocolConfig,
     Reduction,
     RunConfig,
     Scope,
     StrictModel,
+    TaskConfig,
     TaskName,
     parse,
 )
+from lra_companion.tasks import make_task
 from lra_companion.training import RunResult
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
@@ -43,6 +46,18 @@ class NotebookParameters(StrictModel):
     results: str
     jobs: Annotated[int, Field(ge=1, le=1024)]
     seeds: Seeds
+    max_iterations: Count
+    validate_every: Count
+    evaluation_size: Count
+
+    def protocol(self) -> ProtocolConfig:
+        """The protocol of the notebook's runs; validation and test sets have the same size."""
+        return ProtocolConfig(
+            max_iterations=self.max_iterations,
+            validate_every=self.validate_every,
+            validation_size=self.evaluation_size,
+            test_size=self.evaluation_size,
+        )
 
     @field_validator("*")
     @classmethod
@@ -85,9 +100,6 @@ class TasksParameters(NotebookParameters):
     sequence_length: SequenceLength
     shown_samples: Annotated[int, Field(ge=1, le=20)]
     learning_rates: dict[TaskName, Positive]
-    max_iterations: Count
-    validate_every: Count
-    evaluation_size: Count
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -95,9 +107,8 @@ class TasksParameters(NotebookParameters):
 
     def runs(self) -> list[RunConfig]:
         """The readout control on each task and seed."""
-        protocol = _protocol(self.max_iterations, self.validate_every, self.evaluation_size)
         return [
-            _run(task, self.sequence_length, {"name": "readout"}, self.learning_rates[task], protocol, seed)
+            _run(task, self.sequence_length, {"name": "readout"}, self.learning_rates[task], self.protocol(), seed)
             for task in self.tasks
             for seed in self.seeds
         ]
@@ -145,9 +156,6 @@ class RegularisationParameters(NotebookParameters):
     clip_mode: ClipMode
     local_loss: LocalLossName
     reduction: Reduction
-    max_iterations: Count
-    validate_every: Count
-    evaluation_size: Count
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -178,7 +186,7 @@ class RegularisationParameters(NotebookParameters):
 
     def readout_run(self, task: TaskName, length: int, settings: ReadoutSettings, seed: int) -> RunConfig:
         """The control with these settings."""
-        return _run(task, length, {"name": "readout"}, settings.learning_rate, self._protocol(), seed)
+        return _run(task, length, {"name": "readout"}, settings.learning_rate, self.protocol(), seed)
 
     def lra_run(self, task: TaskName, length: int, settings: PlainSettings, seed: int) -> RunConfig:
         """LRA with these settings; with Ω if they are ``RegularisedSettings``."""
@@ -190,11 +198,7 @@ class RegularisationParameters(NotebookParameters):
             "clip_norm": self.clip_norm,
             "clip_mode": self.clip_mode,
         } | settings.model_dump(exclude={"learning_rate"})
-        return _run(task, length, learner, settings.learning_rate, self._protocol(), seed)
-
-    def _protocol(self) -> dict[str, Any]:
-        return _protocol(self.max_iterations, self.validate_every, self.evaluation_size)
-
+        return _run(task, length, learner, settings.learning_rate, self.protocol(), seed)
 
 NOTEBOOKS: dict[str, type[NotebookParameters]] = {
     parameters.chapter: parameters for parameters in (TasksParameters, RegularisationParameters)
@@ -225,6 +229,36 @@ def frame(results: Sequence[RunResult]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+TASK_TITLES: dict[TaskName, str] = {
+    "temporal_order": "temporal order",
+    "temporal_order_3bit": "temporal order, 3 bit",
+    "random_permutation": "random permutation",
+    "adding": "adding",
+}
+"""What prose and figures call a task."""
+
+
+def memory_table(tasks: Sequence[TaskName], sequence_length: int) -> pd.DataFrame:
+    """What each task asks to be remembered, and for how many steps up to the end."""
+    rows = []
+    for name in tasks:
+        task = make_task(TaskConfig(name=name, sequence_length=sequence_length))
+        intervals = task.marker_intervals
+        spans = [sequence_length - 1 - position for low, high in intervals for position in (low, high - 1)]
+        rows.append(
+            {
+                "task": TASK_TITLES[name],
+                "markers": len(intervals),
+                "positions": ", ".join(f"{low}-{high - 1}" if high - 1 > low else f"{low}" for low, high in intervals),
+                "remembered for (steps)": f"{min(spans)}-{max(spans)}" if min(spans) < max(spans) else f"{max(spans)}",
+                "inputs": task.input_size,
+                "outputs": task.output_size,
+                "chance": f"{task.chance:.3g}",
+            }
+        )
+    return pd.DataFrame(rows).set_index("task")
+
+
 def condition(learner: str, strength: float) -> str:
     """What figures and tables call a learner at a regularisation strength."""
     return f"{learner}, α = {strength:g}" if strength else learner
@@ -253,21 +287,12 @@ def _each_task_has(parameters: Any, field: str) -> Any:
     return parameters
 
 
-def _protocol(max_iterations: int, validate_every: int, evaluation_size: int) -> dict[str, Any]:
-    return {
-        "max_iterations": max_iterations,
-        "validate_every": validate_every,
-        "validation_size": evaluation_size,
-        "test_size": evaluation_size,
-    }
-
-
 def _run(
     task: TaskName,
     sequence_length: int,
     learner: dict[str, Any],
     learning_rate: float,
-    protocol: dict[str, Any],
+    protocol: ProtocolConfig,
     seed: int,
 ) -> RunConfig:
     return parse(
@@ -276,7 +301,7 @@ def _run(
             "task": {"name": task, "sequence_length": sequence_length},
             "optimiser": {"learning_rate": learning_rate},
             "learner": learner,
-            "protocol": protocol,
+            "protocol": protocol.model_dump(),
             "seed": seed,
         },
     )

@@ -1,4 +1,4 @@
-"""What the regularisation experiment shows: every comparison of the chapter, from the runs to the sentence.
+"""What the experiments show: every comparison of a chapter, from the runs to the sentence at its top.
 
 All intervals are 95 % percentile bootstraps over seeds (Wilson for shares), drawn from one explicit generator.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lra_companion.config import TaskName
-from lra_companion.experiments import RegularisationParameters, condition
+from lra_companion.config import TaskConfig, TaskName
+from lra_companion.experiments import TASK_TITLES, RegularisationParameters, TasksParameters, condition
 from lra_companion.statistics import (
     Curves,
     Estimate,
@@ -24,6 +24,7 @@ from lra_companion.statistics import (
     solving_curve,
     wilson_interval,
 )
+from lra_companion.tasks import make_task
 from lra_companion.training import RunResult
 
 _BOOTSTRAP_SEED = 0
@@ -61,7 +62,12 @@ class Panel:
     @property
     def title(self) -> str:
         """Task and length, as a figure's title."""
-        return f"{self.task}, T = {self.sequence_length}"
+        return f"{TASK_TITLES[self.task]}, T = {self.sequence_length}"
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing."""
+        return make_task(TaskConfig(name=self.task, sequence_length=self.sequence_length)).chance
 
 
 def panels(parameters: RegularisationParameters, table: pd.DataFrame) -> list[Panel]:
@@ -122,11 +128,11 @@ def _outcome(results: Sequence[RunResult], generator: np.random.Generator) -> Ou
 
 
 def summary(found: Sequence[Panel]) -> pd.DataFrame:
-    """The chapter's table: one row per task, length and condition."""
+    """The regularisation chapter's table: one row per task, length and condition."""
     return pd.DataFrame(
         [
             {
-                "task": panel.task,
+                "task": TASK_TITLES[panel.task],
                 "T": panel.sequence_length,
                 "condition": outcome.condition,
                 "test accuracy (IQM)": f"{outcome.accuracy:.3f}",
@@ -139,8 +145,41 @@ def summary(found: Sequence[Panel]) -> pd.DataFrame:
     )
 
 
+@dataclass(frozen=True)
+class ReadoutLevel:
+    """What guessing and the trained readout reach on a task (interquartile mean of test accuracy)."""
+
+    task: TaskName
+    chance: float
+    readout: Estimate
+
+
+def readout_levels(parameters: TasksParameters, table: pd.DataFrame) -> list[ReadoutLevel]:
+    """Chance and readout for each task, from ``experiments.frame`` of the readout's runs."""
+    generator = np.random.default_rng(_BOOTSTRAP_SEED)
+    return [
+        ReadoutLevel(
+            task=name,
+            chance=make_task(TaskConfig(name=name, sequence_length=parameters.sequence_length)).chance,
+            readout=iqm_interval(table.loc[table["task"] == name, "test_accuracy"], generator),
+        )
+        for name in parameters.tasks
+    ]
+
+
+def readout_sentence(levels: Sequence[ReadoutLevel]) -> str:
+    """Two sentences for the top of the chapter: how far an untrained memory goes."""
+    clauses = [f"{level.readout:.2f} on {TASK_TITLES[level.task]} (chance {level.chance:.2f})" for level in levels]
+    highest = max(levels, key=lambda level: level.readout.value)
+    return (
+        f"A readout trained on an untrained orthogonal network reaches an accuracy of {_listed(clauses)}. "
+        f"What it reaches, up to {highest.readout.value:.2f} on {TASK_TITLES[highest.task]}, a learning rule must exceed before "
+        "it can be said to have taught the network to remember."
+    )
+
+
 def finding(found: Sequence[Panel]) -> str:
-    """Two sentences for the top of the chapter: what Ω did to LRA, and whether LRA beat the control."""
+    """Two sentences for the top of the regularisation chapter: what Ω did to LRA, and whether LRA beat the control."""
     return " ".join(_first_sentence(found)) + " " + " ".join(_second_sentence(found))
 
 

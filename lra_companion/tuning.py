@@ -7,6 +7,7 @@ step sizes. All trials stay in the store, so that a page can say how many there 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from lra_companion.experiments import (
     RegularisedSettings,
     TaskSettings,
 )
+from lra_companion.store import ResultStore
 from lra_companion.training import RunResult
 
+TRIALS = Path(__file__).resolve().parent.parent / "book" / "results" / "tuning"
+"""Where the trials behind the committed profiles are kept."""
 TUNING_SEED = 1000
 LEARNING_RATES = (0.005, 3.0)  # drawn log-uniformly, as the next two
 TARGET_STEP_SIZES = (0.1, 10.0)
@@ -69,3 +73,23 @@ def chosen(results: dict[str, list[RunResult]]) -> TaskSettings:
     regularised = settings("regularised")
     plain = {name: value for name, value in settings("plain").items() if name in PlainSettings.model_fields}
     return TaskSettings.model_validate({"readout": settings("readout"), "plain": plain, "regularised": regularised})
+
+
+def cost(parameters: RegularisationParameters) -> str:
+    """One line for a page: how many trials chose its settings, and what they cost."""
+    tried = [
+        result
+        for result in ResultStore(TRIALS).load_all()
+        if result.config.task.name in parameters.tasks
+        and result.config.task.sequence_length in parameters.sequence_lengths
+        and result.config.protocol == parameters.protocol()
+        and result.config.seed == TUNING_SEED
+    ]
+    if not tried:
+        return "The settings were not searched for these tasks and this number of iterations, but carried over."
+    core_hours = sum(result.duration_seconds for result in tried) / 3600
+    kinds = len(parameters.tasks) * 3
+    return (
+        f"Settings were chosen on another seed, from {len(tried)} trials in all, about {len(tried) // kinds} for each "
+        f"task and condition ({core_hours:.2g} core-hours)."
+    )

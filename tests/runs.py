@@ -1,0 +1,83 @@
+"""Small runs that several test files share: their configs, and what it means that two results are the same."""
+
+from typing import Any
+
+import torch
+
+from lra_companion.config import RunConfig, parse
+from lra_companion.training import RunResult
+
+LEARNERS: dict[str, dict[str, Any]] = {
+    "lra": {"name": "lra", "inner_steps": 2, "clip_norm": 0.0},
+    "lra_clip": {
+        "name": "lra",
+        "inner_steps": 2,
+        "clip_norm": 0.05,
+        "reduction": "per_example",
+        "local_loss": "mse",
+    },
+    "lra_normalise": {"name": "lra", "inner_steps": 2, "clip_norm": 0.5, "clip_mode": "normalise"},
+    "lra_omega": {
+        "name": "lra",
+        "inner_steps": 2,
+        "clip_norm": 0.5,
+        "regularisation_strength": 0.3,
+        "regularisation_scope": "example",
+    },
+    "bptt": {"name": "bptt"},
+    "bptt_omega": {"name": "bptt", "clip_norm": 0.5, "regularisation_strength": 0.2},
+    "readout": {"name": "readout"},
+}
+OPTIMISERS = ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]
+
+
+def run_config(
+    learner: str | dict[str, Any] = "bptt",
+    seed: int = 1,
+    task: str = "random_permutation",
+    length: int = 10,
+    hidden: int = 8,
+    optimiser: str = "sgd",
+    rate: float = 0.1,
+    **protocol: Any,
+) -> RunConfig:
+    """A run that takes a few milliseconds; ``learner`` is a name of LEARNERS or a learner's fields."""
+    small = {
+        "batch_size": 4,
+        "max_iterations": 6,
+        "validate_every": 3,
+        "validation_size": 50,
+        "test_size": 50,
+    }
+    return parse(
+        RunConfig,
+        {
+            "task": {"name": task, "sequence_length": length},
+            "network": {"hidden_size": hidden},
+            "optimiser": {"name": optimiser, "learning_rate": rate},
+            "learner": LEARNERS[learner] if isinstance(learner, str) else learner,
+            "protocol": small | protocol,
+            "seed": seed,
+        },
+    )
+
+
+def outcome(result: RunResult) -> dict[str, Any]:
+    """All of a result that must be reproducible bit for bit, the weights apart."""
+    return {
+        "config": result.config,
+        "status": result.status,
+        "iterations": result.iterations,
+        "validation_accuracy": result.validation_accuracy,
+        "test_accuracy": result.test_accuracy,
+        "history": result.history,
+    }
+
+
+def assert_same(one: RunResult, other: RunResult) -> None:
+    """Two results are the same to the last bit, their weights too."""
+    assert outcome(one) == outcome(other)
+    assert one.parameters is not None
+    assert other.parameters is not None
+    for name in ("w_xh", "w_hh", "b_h", "w_hy", "b_y"):
+        assert torch.equal(getattr(one.parameters, name), getattr(other.parameters, name)), name
