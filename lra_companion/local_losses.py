@@ -24,8 +24,7 @@ class LocalLoss:
 
 
 def _log_penalty_derivative(difference: Tensor) -> Tensor:
-    half = difference.new_full((), 0.5)
-    return difference / torch.addcmul(half, difference, difference, value=0.5)  # 2 x / (1 + x^2) in two passes
+    return difference / difference.square().add_(1).mul_(0.5)  # 2 x / (1 + x^2)
 
 
 LOCAL_LOSSES: dict[LocalLossName, LocalLoss] = {

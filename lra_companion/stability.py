@@ -5,6 +5,7 @@ Axes: R runs, B batch, H units at the lower end of a weight matrix W, M at its u
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +17,10 @@ def norm(tensor: Tensor, axes: tuple[int, ...] = (-2, -1)) -> Tensor:
     the squares of 1e-25 underflow in float32.
     """
     size = torch.linalg.vector_norm(tensor, dim=axes)
-    small = size < _SMALL[tensor.dtype]
-    if small.any():
-        magnified = torch.linalg.vector_norm(tensor * _MAGNIFIER[tensor.dtype], dim=axes) / _MAGNIFIER[tensor.dtype]
-        size = torch.where(small, magnified, size)  # a run keeps the value it would have alone
-    return size
+    if size.min() >= _SMALL[tensor.dtype]:
+        return size
+    magnified = torch.linalg.vector_norm(tensor * _MAGNIFIER[tensor.dtype], dim=axes) / _MAGNIFIER[tensor.dtype]
+    return torch.where(size < _SMALL[tensor.dtype], magnified, size)  # a run keeps the value it would have alone
 
 
 # Below _SMALL squares lose digits. The magnifier is a power of two, so it costs none.
@@ -28,20 +28,31 @@ _SMALL = {torch.float32: 2.0**-50, torch.float64: 2.0**-400}
 _MAGNIFIER = {torch.float32: 2.0**64, torch.float64: 2.0**512}
 
 
-def clip_factor(gradient_norm: Tensor, clip_norm: Tensor, normalise: Tensor) -> Tensor:
-    """(3)  What N_c multiplies a gradient of this norm with. Shapes broadcast against (R,).
+class Clipping:
+    """(3)  N_c of R runs, each with its own norm c and mode.
 
-    Mode "clip" shortens to norm c what is longer; mode "normalise" rescales everything to norm c, and 0 stays 0.
-    c = 0 switches either off.
+    clip_norm: c (R,). normalise (R,): mode "normalise", which rescales everything to norm c (0 stays 0), instead of "clip",
+    which shortens to c what is longer. c = 0 switches either off.
     """
-    rescaled = (clip_norm > 0) & (gradient_norm > 0) & (normalise | (gradient_norm >= clip_norm))
-    factor = (clip_norm / gradient_norm).clamp(max=torch.finfo(gradient_norm.dtype).max)
-    return torch.where(rescaled, factor, 1.0)
+
+    def __init__(self, clip_norm: Tensor, normalise: Tensor) -> None:
+        off = clip_norm == 0
+        self._target = clip_norm.masked_fill(off, torch.inf)
+        self._cap = torch.ones_like(clip_norm).masked_fill(normalise & ~off, torch.finfo(clip_norm.dtype).max)
+
+    def factor(self, gradient_norm: Tensor) -> Tensor:
+        """What N_c multiplies gradients of these norms (R, ...) with."""
+        shape = (-1, *[1] * (gradient_norm.dim() - 1))
+        return torch.minimum(self._target.view(shape) / gradient_norm, self._cap.view(shape))
+
+    def rescales(self, gradient_norm: Tensor) -> Tensor:
+        """Which gradients N_c changes."""
+        return (self.factor(gradient_norm) != 1) & (gradient_norm > 0)
 
 
 def clip(gradient: Tensor, clip_norm: Tensor, normalise: Tensor) -> Tensor:
     """(3)  N_c of each run's gradient (R, ...), its norm taken over all axes but the first."""
-    factor = clip_factor(norm(gradient.flatten(1), (1,)), clip_norm, normalise)
+    factor = Clipping(clip_norm, normalise).factor(norm(gradient.flatten(1), (1,)))
     return gradient * factor.view(-1, *[1] * (gradient.dim() - 1))
 
 
@@ -50,7 +61,7 @@ class Regulariser:
     """Ω = (r - 1)^2 and its two gradients, made on request from the quantities of eq. 8.
 
     error_norm: |d| (..., R, B, 1). lower: s phi' (..., R, B, H). unit: lower / |lower|. slope: phi'. activation: tanh(u).
-    ratio: r (..., R, B, 1). excess: r - 1, in scope "example" over B, an example's share in Ω.
+    ratio: r (..., R, B, 1). excess: r - 1, 0 where Ω is not defined. share: the excess, in scope "example" over B.
     """
 
     error_norm: Tensor
@@ -60,16 +71,17 @@ class Regulariser:
     activation: Tensor
     ratio: Tensor
     excess: Tensor
+    share: Tensor
 
     @property
     def value(self) -> Tensor:
         """(8)  Ω of each run (..., R). In scope "batch" all B entries of the ratio are the same."""
-        return (self.ratio - 1).square().squeeze(-1).mean(-1)
+        return self.excess.square().squeeze(-1).mean(-1)
 
     @property
     def unit_weight_factor(self) -> Tensor:
         """G phi' |d|: dΩ/dW = unit_weight_factor^T (d / |d|). Neither factor leaves float32's range as d vanishes."""
-        return (self.unit * self.slope).mul_(2 * self.excess)
+        return (self.unit * self.slope).mul_(2 * self.share)
 
     @property
     def weight_factor(self) -> Tensor:
@@ -79,7 +91,7 @@ class Regulariser:
     @property
     def preactivation(self) -> Tensor:
         """(8)  dΩ/du = G s (-2 tanh(u) phi'). With s phi' = |s phi'| unit and r = |s phi'| / |d| no small number is left in it."""
-        return self.unit.square().mul_(-4 * self.excess * self.ratio).mul_(self.activation)
+        return self.unit.square().mul_(-4 * self.share * self.ratio).mul_(self.activation)
 
 
 def regulariser(error: Tensor, pulled_back: Tensor, activation: Tensor, per_example: Tensor) -> Regulariser:
@@ -91,13 +103,14 @@ def regulariser(error: Tensor, pulled_back: Tensor, activation: Tensor, per_exam
     """
     slope = tanh_slope(activation)
     lower = pulled_back * slope
-    norms = torch.stack([norm(error, (-1,)), norm(lower, (-1,))])  # (2, ..., R, B): |d| and |s phi'|
+    norms = _both_norms(error, lower)  # (2, ..., R, B)
     by_example = per_example[:, None]
-    norms = torch.where(by_example, norms, norm(norms, (-1,))[..., None])
-    defined = (norms >= torch.finfo(error.dtype).tiny).all(0)
-    error_norm, lower_norm = torch.where(defined, norms, norms.new_ones(())).unsqueeze(-1)
-    ratio = lower_norm / error_norm  # (8)  r; 1, where Ω and its slope vanish, if it is not defined
-    excess = ratio - 1
+    norms = torch.where(by_example, norms, norm(norms, (-1,))[..., None]).unsqueeze(-1)
+    tiny = torch.finfo(error.dtype).tiny
+    defined = norms.amin(0) >= tiny
+    error_norm, lower_norm = norms.clamp_(min=tiny).unbind()
+    ratio = lower_norm / error_norm  # (8)  r
+    excess = (ratio - 1).mul_(defined)  # 0, and with it Ω and its gradients, where Ω is not defined
     return Regulariser(
         error_norm=error_norm,
         lower=lower,
@@ -105,10 +118,24 @@ def regulariser(error: Tensor, pulled_back: Tensor, activation: Tensor, per_exam
         slope=slope,
         activation=activation,
         ratio=ratio,
-        excess=torch.where(by_example[..., None], excess / error.shape[-2], excess),
+        excess=excess,
+        share=torch.where(by_example[..., None], excess / error.shape[-2], excess),
     )
+
+
+def _both_norms(error: Tensor, lower: Tensor) -> Tensor:
+    """|d| and |s phi'| of each example, (2, ..., R, B)."""
+    norms = torch.stack([torch.linalg.vector_norm(error, dim=-1), torch.linalg.vector_norm(lower, dim=-1)])
+    if norms.min() >= _SMALL[error.dtype]:
+        return norms
+    return torch.stack([norm(error, (-1,)), norm(lower, (-1,))])
+
+
+@functools.cache
+def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.ones((), dtype=dtype, device=device)
 
 
 def tanh_slope(activation: Tensor) -> Tensor:
     """phi'(u) = 1 - tanh(u)^2."""
-    return torch.addcmul(activation.new_ones(()), activation, activation, value=-1)
+    return torch.addcmul(_one(activation.dtype, activation.device), activation, activation, value=-1)

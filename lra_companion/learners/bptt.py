@@ -16,7 +16,7 @@ from lra_companion.learners.base import (
     stacked_product,
 )
 from lra_companion.network import Batch, Parameters, forward, output_loss, readout
-from lra_companion.stability import Regulariser, clip_factor, norm, regulariser, tanh_slope
+from lra_companion.stability import Clipping, Regulariser, norm, regulariser, tanh_slope
 
 
 class BPTT:
@@ -69,7 +69,7 @@ class BPTT:
             b_y=output_error.sum(1),
         )
         norms = torch.stack([norm(gradient.flatten(1), (1,)) for gradient in gradients])
-        factor = clip_factor(norm(norms, (0,)), c, torch.zeros_like(per_example))
+        factor = Clipping(c, torch.zeros_like(per_example)).factor(norm(norms, (0,)))
         for gradient in gradients:
             gradient *= factor.view(-1, *[1] * (gradient.dim() - 1))
         diagnostics = Diagnostics(loss)

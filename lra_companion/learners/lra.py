@@ -23,7 +23,7 @@ from lra_companion.learners.base import (
 )
 from lra_companion.local_losses import LOCAL_LOSSES, reduction_scale
 from lra_companion.network import Batch, Parameters, drive, output_loss, readout, states
-from lra_companion.stability import Regulariser, clip, clip_factor, norm, regulariser, tanh_slope
+from lra_companion.stability import Clipping, Regulariser, clip, norm, regulariser, tanh_slope
 
 
 class LRA:
@@ -61,9 +61,9 @@ class _Settings:
     alpha_recurrent: Tensor
     alpha_readout: Tensor
     alpha_input: Tensor
-    c: Tensor
+    clip_norm: Tensor
     normalise: Tensor
-    target_c: Tensor
+    target_clip_norm: Tensor
     target_normalise: Tensor
     per_example: Tensor
     loss_scale: Tensor  # 1 / (B H) or 1 / B
@@ -87,9 +87,9 @@ class _Settings:
             alpha_recurrent=numbers([c.regularisation_strength * c.regularise_recurrent for c in configs]),
             alpha_readout=numbers([c.regularisation_strength * c.regularise_readout for c in configs]),
             alpha_input=numbers([c.regularisation_strength * c.regularise_input for c in configs]),
-            c=numbers([c.clip_norm for c in configs], broadcast=False),
+            clip_norm=numbers([c.clip_norm for c in configs], broadcast=False),
             normalise=booleans([c.clip_mode == "normalise" for c in configs]),
-            target_c=numbers([_target_clip_norm(c) for c in configs], broadcast=False),
+            target_clip_norm=numbers([_target_clip_norm(c) for c in configs], broadcast=False),
             target_normalise=booleans([(c.target_clip_mode or c.clip_mode) == "normalise" for c in configs]),
             per_example=booleans([c.regularisation_scope == "example" for c in configs]),
             loss_scale=numbers([reduction_scale(c.reduction, batch_size, hidden) for c in configs]),
@@ -115,6 +115,8 @@ class _Pass:
         self.h, self.z = trajectory.h, trajectory.z
         self.steps, runs, size, hidden = self.h.shape
         self.settings = _Settings.of(rule.configs, self.h, size)
+        self.weight_clipping = Clipping(self.settings.clip_norm, self.settings.normalise)
+        self.target_clipping = Clipping(self.settings.target_clip_norm, self.settings.target_normalise)
         self.w_hh_transposed = parameters.w_hh.transpose(1, 2).contiguous()
         self.target = torch.empty_like(self.h)  # zhat_t is target[t - 1]
         self.error = self.h.new_empty(runs, self.steps, size, hidden)
@@ -174,13 +176,13 @@ class _Pass:
         recurrent_factor = input_factor = 1.0
         if self.rule.clips or self.diagnose:
             norms = product_norms(self.lower, self.upper), input_norms(inputs, input_upper)
-            recurrent_factor, input_factor = (self._factor(size)[..., None, None] for size in norms)
+            recurrent_factor, input_factor = (self.weight_clipping.factor(size)[..., None, None] for size in norms)
         output_gradient = self._output_gradient()
         gradients = Parameters(
             w_xh=input_gradient(inputs, input_upper * input_factor, self.parameters.w_xh.shape[1]),
             w_hh=stacked_product(self.lower, self.upper * recurrent_factor),
             b_h=error.sum((1, 2)),
-            w_hy=clip(output_gradient, settings.c, settings.normalise),
+            w_hy=clip(output_gradient, settings.clip_norm, settings.normalise),
             b_y=self.output_error.sum(1),
         )
         diagnostics = Diagnostics(self.loss)
@@ -203,9 +205,10 @@ class _Pass:
         if self.rule.regularised and omega is not None:
             gradient.addcmul_(omega.preactivation, settings.alpha_targets)
         if self.rule.clips_targets:
-            factor = clip_factor(norm(gradient), settings.target_c, settings.target_normalise)
-            self.rescaled += factor != 1
-            gradient *= factor[:, None, None]
+            size = norm(gradient)
+            gradient *= self.target_clipping.factor(size)[:, None, None]
+            if self.diagnose:
+                self.rescaled += self.target_clipping.rescales(size)
         u.addcmul_(gradient, settings.beta, value=-1)
 
     def _keep(self, t: int, error: Tensor, omega: Regulariser | None) -> None:
@@ -238,17 +241,12 @@ class _Pass:
             gradient += self.settings.alpha_readout * (omega.unit_weight_factor.transpose(1, 2) @ unit_error)
         return gradient
 
-    def _factor(self, size: Tensor) -> Tensor:
-        """What eq. 3 multiplies weight gradients of these norms (R, ...) with."""
-        shape = (-1, *[1] * (size.dim() - 1))
-        return clip_factor(size, self.settings.c.view(shape), self.settings.normalise.view(shape))
-
     def _measure(self, diagnostics: Diagnostics, recurrent: Tensor, inputs: Tensor, output: Tensor) -> None:
         difference = self.z[1:] - self.target
         diagnostics.recurrent_norm, diagnostics.input_norm = recurrent.T, inputs.T
         diagnostics.target_displacement = norm(difference)
         diagnostics.local_loss = (self.rule.loss.value(difference) * self.settings.loss_scale).sum((-2, -1))  # (5)
         diagnostics.regulariser = self.omega_values
-        rescaled = sum((self._factor(size) != 1).view(len(size), -1).sum(1) for size in (recurrent, inputs, output))
+        rescaled = sum(self.weight_clipping.rescales(size).view(len(size), -1).sum(1) for size in (recurrent, inputs, output))
         # Of T gradients of W_xh, T - 1 of W_hh (z_0 = 0), one of W_hy, and K T target steps.
         diagnostics.clipped_share = (self.rescaled + rescaled) / (self.steps * (2 + self.rule.inner_steps))
