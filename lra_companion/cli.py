@@ -39,15 +39,17 @@ PUBLISHED = notebooks.BOOK / "results"
 
 
 # Of all wrong words on the command line, click's ClickException: typer carries a copy of click without exporting this.
-_ShellError = typer.BadParameter.mro()[2]
+_ShellError: type[Exception] = typer.BadParameter.mro()[2]
 
 
 def main() -> None:
     """Entry point: what goes wrong ends in one line on stderr and an exit code."""
     try:
         sys.exit(app(standalone_mode=False) or 0)
-    except _ShellError as error:  # typer's own findings: an unknown option, a missing argument, a word for a number
-        _stop(error.format_message(), 2)
+    except (
+        _ShellError
+    ) as error:  # typer's own findings: an unknown option, a missing argument, a word for a number
+        _stop(getattr(error, "format_message", error.__str__)(), 2)
     except ValueError as error:
         _stop(str(error), 2)
     except (OSError, SweepError, notebooks.NotebookFailedError, RuntimeError) as error:
@@ -58,7 +60,9 @@ def main() -> None:
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Option(help="temporal_order, temporal_order_3bit, random_permutation or adding.")],
+    task: Annotated[
+        str, typer.Option(help="temporal_order, temporal_order_3bit, random_permutation or adding.")
+    ],
     learner: Annotated[str, typer.Option(help="lra, bptt or readout.")] = "lra",
     sequence_length: Annotated[int, typer.Option(help="T, time steps.")] = 20,
     hidden_size: Annotated[int | None, typer.Option(help="H, hidden units.")] = None,
@@ -72,12 +76,16 @@ def train(
     clip_mode: Annotated[str | None, typer.Option(help="clip or normalise.")] = None,
     target_clip_norm: Annotated[float | None, typer.Option(help="c of target steps, if it differs.")] = None,
     target_clip_mode: Annotated[str | None, typer.Option(help="Mode of target steps, if it differs.")] = None,
-    regularisation_strength: Annotated[float | None, typer.Option(help="alpha of eqs. 4, 6 and 7; 0: off.")] = None,
+    regularisation_strength: Annotated[
+        float | None, typer.Option(help="alpha of eqs. 4, 6 and 7; 0: off.")
+    ] = None,
     regularisation_scope: Annotated[str | None, typer.Option(help="batch or example (eq. 8).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="B, sequences per iteration.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Updates at most.")] = None,
     validate_every: Annotated[int | None, typer.Option(help="Updates between two checks.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Checks without improvement before a run is stalled.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Checks without improvement before a run is stalled.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Weights, batches and sets follow from it.")] = 0,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option(help="No progress, no table.")] = False,
@@ -136,7 +144,9 @@ def train(
             loss = "" if row["training_loss"] is None else f"{row['training_loss']:.4f}"
             table.add_row(str(row["iteration"]), loss, f"{row['validation_accuracy']:.4f}")
         Console().print(table)
-        print(f"{result.status} after {result.iterations} iterations; test accuracy {result.test_accuracy:.4f}")
+        print(
+            f"{result.status} after {result.iterations} iterations; test accuracy {result.test_accuracy:.4f}"
+        )
 
 
 @app.command(
@@ -147,7 +157,9 @@ def notebook(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A notebook of the book, such as 05_regularisation.")],
     profile: Profile = "quick",
-    output_dir: Annotated[Path, typer.Option(help="Where the executed notebook goes.")] = Path("build/notebooks"),
+    output_dir: Annotated[Path, typer.Option(help="Where the executed notebook goes.")] = Path(
+        "build/notebooks"
+    ),
     results: Annotated[Path, typer.Option(help="Folder of the result store.")] = RESULTS,
     jobs: Jobs = 0,
 ) -> None:
@@ -226,7 +238,10 @@ def _build_book(profile: str, results: Path, build: Path, jobs: int) -> None:
     notebooks.profile_runs(profile)  # wrong parameters stop here, before anything is done
     notebooks.copy_book(build)
     for name in notebooks.profile_parameters(profile):
-        _timed(name, lambda name=name: notebooks.run_notebook(name, profile, {}, build / "notebooks", results, jobs))
+        _timed(
+            name,
+            lambda name=name: notebooks.run_notebook(name, profile, {}, build / "notebooks", results, jobs),
+        )
     _timed("book", lambda: notebooks.build_site(build))
     print(f"open {build / '_build' / 'html' / 'index.html'}")
 
@@ -245,7 +260,9 @@ def _given(**fields: Any) -> dict[str, Any]:
 def _jobs(jobs: int) -> int:
     if jobs < 0:
         raise ValueError(f"jobs = {jobs}: must be 0 (one per core) or more")
-    return jobs or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    return jobs or len(
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
 
 
 def _changes(arguments: list[str]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class LRAConfig(StrictModel):
 
 
 class BPTTConfig(StrictModel):
-    """Backpropagation through time; ``clip_norm`` bounds the global norm of all five gradients (0: off), Ω as in Pascanu et al."""
+    """Backpropagation through time. ``clip_norm`` bounds the global norm of all five gradients (0: off)."""
 
     name: Literal["bptt"]
     clip_norm: NonNegative = 0.0

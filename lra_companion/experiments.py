@@ -1,6 +1,6 @@
 """The book's experiments as data: each notebook's parameters, and the runs they ask for.
 
-A notebook's first cell checks its parameters here, so that a misspelt name or a wrong value stops it before anything is trained.
+A notebook's first cell checks its parameters here: a misspelt name or a wrong value stops it before anything is trained.
 ``status`` and ``book`` read the same lists of runs without opening a notebook.
 """
 
@@ -10,7 +10,6 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
-import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from lra_companion.config import (
@@ -24,12 +23,9 @@ from lra_companion.config import (
     RunConfig,
     Scope,
     StrictModel,
-    TaskConfig,
     TaskName,
     parse,
 )
-from lra_companion.tasks import make_task
-from lra_companion.training import RunResult
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
 SequenceLength = Annotated[int, Field(ge=10, le=10_000)]
@@ -83,7 +79,9 @@ class NotebookParameters(StrictModel):
         """Validated parameters; an unknown name is answered with the nearest known one."""
         for name in values:
             if name not in cls.model_fields:
-                raise ValueError(f"{name} = {values[name]!r}: is no parameter of {cls.chapter}{did_you_mean(name, cls.model_fields)}")
+                raise ValueError(
+                    f"{name} = {values[name]!r}: is no parameter of {cls.chapter}{did_you_mean(name, cls.model_fields)}"
+                )
         return parse(cls, dict(values))
 
     def runs(self) -> list[RunConfig]:
@@ -108,7 +106,14 @@ class TasksParameters(NotebookParameters):
     def runs(self) -> list[RunConfig]:
         """The readout control on each task and seed."""
         return [
-            _run(task, self.sequence_length, {"name": "readout"}, self.learning_rates[task], self.protocol(), seed)
+            _run(
+                task,
+                self.sequence_length,
+                {"name": "readout"},
+                self.learning_rates[task],
+                self.protocol(),
+                seed,
+            )
             for task in self.tasks
             for seed in self.seeds
         ]
@@ -163,7 +168,9 @@ class RegularisationParameters(NotebookParameters):
 
     def strengths(self, task: TaskName) -> list[float]:
         """The strengths of Ω shown for a task: the tuned one among those asked for."""
-        return sorted({self.settings[task].regularised.regularisation_strength, *self.regularisation_strengths})
+        return sorted(
+            {self.settings[task].regularised.regularisation_strength, *self.regularisation_strengths}
+        )
 
     def runs(self) -> list[RunConfig]:
         """Readout, LRA and regularised LRA: every condition with every seed, so that seeds pair runs."""
@@ -200,78 +207,11 @@ class RegularisationParameters(NotebookParameters):
         } | settings.model_dump(exclude={"learning_rate"})
         return _run(task, length, learner, settings.learning_rate, self.protocol(), seed)
 
+
 NOTEBOOKS: dict[str, type[NotebookParameters]] = {
     parameters.chapter: parameters for parameters in (TasksParameters, RegularisationParameters)
 }
 """Parameters of each notebook, by its name and in the order of the book."""
-
-
-def frame(results: Sequence[RunResult]) -> pd.DataFrame:
-    """One row per run: task, length, learner, strength, condition (how figures call it), seed and what became of it."""
-    rows = []
-    for result in results:
-        config = result.config
-        strength = getattr(config.learner, "regularisation_strength", 0.0)
-        rows.append(
-            {
-                "task": config.task.name,
-                "sequence_length": config.task.sequence_length,
-                "learner": config.learner.name,
-                "strength": strength,
-                "condition": condition(config.learner.name, strength),
-                "seed": config.seed,
-                "status": result.status,
-                "iterations": result.iterations,
-                "test_accuracy": result.test_accuracy,
-                "result": result,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-TASK_TITLES: dict[TaskName, str] = {
-    "temporal_order": "temporal order",
-    "temporal_order_3bit": "temporal order, 3 bit",
-    "random_permutation": "random permutation",
-    "adding": "adding",
-}
-"""What prose and figures call a task."""
-
-
-def memory_table(tasks: Sequence[TaskName], sequence_length: int) -> pd.DataFrame:
-    """What each task asks to be remembered, and for how many steps up to the end."""
-    rows = []
-    for name in tasks:
-        task = make_task(TaskConfig(name=name, sequence_length=sequence_length))
-        intervals = task.marker_intervals
-        spans = [sequence_length - 1 - position for low, high in intervals for position in (low, high - 1)]
-        rows.append(
-            {
-                "task": TASK_TITLES[name],
-                "markers": len(intervals),
-                "positions": ", ".join(f"{low}-{high - 1}" if high - 1 > low else f"{low}" for low, high in intervals),
-                "remembered for (steps)": f"{min(spans)}-{max(spans)}" if min(spans) < max(spans) else f"{max(spans)}",
-                "inputs": task.input_size,
-                "outputs": task.output_size,
-                "chance": f"{task.chance:.3g}",
-            }
-        )
-    return pd.DataFrame(rows).set_index("task")
-
-
-def condition(learner: str, strength: float) -> str:
-    """What figures and tables call a learner at a regularisation strength."""
-    return f"{learner}, α = {strength:g}" if strength else learner
-
-
-def origin(parameters: NotebookParameters, results: Sequence[RunResult]) -> str:
-    """One line for a page: which profile made it, from how many runs, at what cost."""
-    core_hours = sum(result.duration_seconds for result in results) / 3600
-    seeds = len(parameters.seeds)
-    return (
-        f"Made with the profile `{parameters.profile}`: {len(results)} runs, {seeds} seed{'s' * (seeds != 1)}, "
-        f"{core_hours:.2g} core-hours of training."
-    )
 
 
 def did_you_mean(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:

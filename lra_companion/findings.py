@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from lra_companion.config import TaskConfig, TaskName
-from lra_companion.experiments import TASK_TITLES, RegularisationParameters, TasksParameters, condition
+from lra_companion.experiments import RegularisationParameters, TasksParameters
+from lra_companion.reporting import TASK_TITLES, condition
 from lra_companion.statistics import (
     Curves,
     Estimate,
@@ -32,7 +33,7 @@ _BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True)
 class Outcome:
-    """One condition's runs on one task: accuracy is the interquartile mean on the test set, ``scores`` maps seed to accuracy."""
+    """One condition's runs on one task. accuracy: interquartile mean on the test set; scores: test accuracy of each seed."""
 
     condition: str
     strength: float
@@ -47,8 +48,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Panel:
-    """One task at one length. gain: LRA with the tuned Ω minus LRA without; margin: LRA with it minus the readout; plain_margin:
-    LRA without Ω minus the readout. Differences are paired by seed.
+    """One task at one length. Differences are paired by seed; gain: LRA with the tuned Ω minus LRA without; margin: LRA with it
+    minus the readout; plain_margin: LRA without it minus the readout.
     """
 
     task: TaskName
@@ -73,15 +74,17 @@ class Panel:
 def panels(parameters: RegularisationParameters, table: pd.DataFrame) -> list[Panel]:
     """Every task and length of the experiment, from ``experiments.frame`` of its runs."""
     generator = np.random.default_rng(_BOOTSTRAP_SEED)
+    groups = dict(tuple(table.groupby(["task", "sequence_length"], sort=False)))
     return [
-        _panel(parameters, group, generator)
+        _panel(parameters, groups[task, length], generator)
         for task in parameters.tasks
         for length in parameters.sequence_lengths
-        for group in [table[(table["task"] == task) & (table["sequence_length"] == length)]]
     ]
 
 
-def _panel(parameters: RegularisationParameters, group: pd.DataFrame, generator: np.random.Generator) -> Panel:
+def _panel(
+    parameters: RegularisationParameters, group: pd.DataFrame, generator: np.random.Generator
+) -> Panel:
     task, length = group["task"].iloc[0], int(group["sequence_length"].iloc[0])
     outcomes = {
         str(name): _outcome(rows["result"].tolist(), generator)
@@ -169,12 +172,14 @@ def readout_levels(parameters: TasksParameters, table: pd.DataFrame) -> list[Rea
 
 def readout_sentence(levels: Sequence[ReadoutLevel]) -> str:
     """Two sentences for the top of the chapter: how far an untrained memory goes."""
-    clauses = [f"{level.readout:.2f} on {TASK_TITLES[level.task]} (chance {level.chance:.2f})" for level in levels]
+    clauses = [
+        f"{level.readout:.2f} on {TASK_TITLES[level.task]} (chance {level.chance:.2f})" for level in levels
+    ]
     highest = max(levels, key=lambda level: level.readout.value)
     return (
         f"A readout trained on an untrained orthogonal network reaches an accuracy of {_listed(clauses)}. "
-        f"What it reaches, up to {highest.readout.value:.2f} on {TASK_TITLES[highest.task]}, a learning rule must exceed before "
-        "it can be said to have taught the network to remember."
+        f"What it reaches, up to {highest.readout.value:.2f} on {TASK_TITLES[highest.task]}, a learning rule must exceed "
+        "before it can be said to have taught the network to remember."
     )
 
 
@@ -189,7 +194,9 @@ def _first_sentence(found: Sequence[Panel]) -> Iterator[str]:
     for panel in found:
         plain, tuned = (panel.outcomes[name].accuracy.value for name in ("lra", panel.tuned))
         verb = _direction(panel.gain.iqm, "rose", "fell", "did not clearly change")
-        clauses.append(f"{verb} on {panel.title} (from {plain:.2f} to {tuned:.2f}; gain {panel.gain.iqm:.2f})")
+        clauses.append(
+            f"{verb} on {panel.title} (from {plain:.2f} to {tuned:.2f}; gain {panel.gain.iqm:.2f})"
+        )
     yield _listed(clauses) + "."
 
 

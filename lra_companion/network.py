@@ -96,7 +96,9 @@ def drive(parameters: Parameters, inputs: Tensor) -> Tensor:
         return inputs @ parameters.w_xh + parameters.b_h[:, None, :]
     runs = torch.arange(inputs.shape[1], device=inputs.device)[:, None]  # (R, 1), beside inputs (T, R, B)
     rows = parameters.w_xh + parameters.b_h[:, None, :]  # (R, I, H)
-    return rows.flatten(0, 1).index_select(0, (inputs + runs * rows.shape[1]).flatten()).view(*inputs.shape, -1)
+    return (
+        rows.flatten(0, 1).index_select(0, (inputs + runs * rows.shape[1]).flatten()).view(*inputs.shape, -1)
+    )
 
 
 def states(parameters: Parameters, driven: Tensor) -> Trajectory:

@@ -1,6 +1,6 @@
 """Papermill and Jupyter Book: run the book's notebooks with checked parameters, and build the site from what they leave.
 
-A notebook runs into a temporary file which is renamed when it succeeded; of what papermill notes, machine paths and times go out.
+A notebook runs into a temporary file, which is renamed when it succeeded; machine paths and times that papermill notes go out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,11 @@ ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 PROFILES = BOOK / "profiles"
 
-_PLACE = ("results", "jobs", "profile")  # parameters that say where and how, not what: never part of a profile
+_PLACE = (
+    "results",
+    "jobs",
+    "profile",
+)  # parameters that say where and how, not what: never part of a profile
 
 
 class NotebookFailedError(RuntimeError):
@@ -48,7 +52,9 @@ def profile_parameters(profile: str) -> dict[str, dict[str, Any]]:
     return document
 
 
-def parameters_of(name: str, profile: str, changes: Mapping[str, Any], results: str, jobs: int) -> NotebookParameters:
+def parameters_of(
+    name: str, profile: str, changes: Mapping[str, Any], results: str, jobs: int
+) -> NotebookParameters:
     """Checked parameters of a notebook: the profile's, with changes. Raises ValueError."""
     if name not in NOTEBOOKS:
         raise ValueError(f"notebook = {name!r}: unknown{did_you_mean(name, NOTEBOOKS)}")
@@ -109,13 +115,24 @@ def copy_book(target: Path) -> None:
     """A fresh copy of the book's sources without notebooks, results and profiles; executed notebooks there are kept."""
     target.mkdir(parents=True, exist_ok=True)
     shutil.copytree(
-        BOOK, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("notebooks", "results", "profiles", "_build")
+        BOOK,
+        target,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("notebooks", "results", "profiles", "_build"),
     )
 
 
 def build_site(folder: Path) -> Path:
     """Build the site of a book folder, warnings being errors; return its front page. Raises RuntimeError with the log."""
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", folder, "-W", "-n", "--keep-going", "--quiet"]
+    command = [
+        Path(sys.executable).with_name("jupyter-book"),
+        "build",
+        folder,
+        "-W",
+        "-n",
+        "--keep-going",
+        "--quiet",
+    ]
     log = folder / "build.log"
     with log.open("w", encoding="utf-8") as file:
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
@@ -126,7 +143,7 @@ def build_site(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _reported_progress(file: Path) -> Iterator[None]:
+def _reported_progress(file: Path) -> Generator[None]:
     """Let the notebook's kernel report to a file, and draw its progress here."""
     before = os.environ.get(FILE_VARIABLE)
     os.environ[FILE_VARIABLE] = str(file)

@@ -1,7 +1,7 @@
 """torch.optim for R runs side by side, each with its own learning rate.
 
-Every rule here is linear in its learning rate and looks at gradients only. So one torch optimiser runs with rate 1 on tensors of
-zeros, which after its step hold the rule's move; each run's move is then scaled by the run's own rate.
+Every rule here is linear in its learning rate and looks at gradients only. So one torch optimiser runs with rate 1 on tensors
+of zeros, which after its step hold the rule's move; each run's move is then scaled by the run's own rate.
 """
 
 from __future__ import annotations

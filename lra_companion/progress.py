@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +24,7 @@ Report = tuple[str, int, int]  # description, total, done
 
 
 @contextlib.contextmanager
-def watch(description: str, total: int, done: Callable[[], int]) -> Iterator[None]:
+def watch(description: str, total: int, done: Callable[[], int]) -> Generator[None]:
     """Show how far ``done()`` has come towards ``total`` while the body runs."""
     file = os.environ.get(FILE_VARIABLE)
     if file:
@@ -43,7 +43,7 @@ def watch(description: str, total: int, done: Callable[[], int]) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def follow(file: Path) -> Iterator[None]:
+def follow(file: Path) -> Generator[None]:
     """While the body runs, draw the progress that a child process keeps in ``file``."""
     if not sys.stderr.isatty():
         yield
@@ -59,7 +59,7 @@ def follow(file: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _every_interval(action: Callable[[], None]) -> Iterator[None]:
+def _every_interval(action: Callable[[], None]) -> Generator[None]:
     stop = threading.Event()
 
     def repeat() -> None:
@@ -76,7 +76,7 @@ def _every_interval(action: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[Callable[[Report], None]]:
+def _bar() -> Generator[Callable[[Report], None]]:
     """A bar with rate and remaining time, drawn from the moment the work has lasted ``_PATIENCE`` seconds."""
     started = time.monotonic()
     columns = [

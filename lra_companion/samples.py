@@ -26,8 +26,12 @@ def draw_samples(name: TaskName, parameters: TasksParameters) -> Axes:
         sums = [f"{target:.2f}" for target in targets[:, 0]]
         return plots.sample_sums(axes, inputs[..., 0].T, marked, sums, task.marker_intervals)
     relevant = _relevant(inputs.T, task.marker_intervals)
-    names = _LETTERS if task.input_size == len(_LETTERS) else [str(symbol) for symbol in range(task.input_size)]
-    answers = ["".join(names[symbol] for symbol in row[keep]) for row, keep in zip(inputs.T, relevant, strict=True)]
+    names = (
+        _LETTERS if task.input_size == len(_LETTERS) else [str(symbol) for symbol in range(task.input_size)]
+    )
+    answers = [
+        "".join(names[symbol] for symbol in row[keep]) for row, keep in zip(inputs.T, relevant, strict=True)
+    ]
     return plots.sample_sequences(axes, inputs.T, names, relevant, answers, task.marker_intervals)
 
 

@@ -19,8 +19,12 @@ def norm(tensor: Tensor, axes: tuple[int, ...] = (-2, -1)) -> Tensor:
     size = torch.linalg.vector_norm(tensor, dim=axes)
     if size.min() >= _SMALL[tensor.dtype]:
         return size
-    magnified = torch.linalg.vector_norm(tensor * _MAGNIFIER[tensor.dtype], dim=axes) / _MAGNIFIER[tensor.dtype]
-    return torch.where(size < _SMALL[tensor.dtype], magnified, size)  # a run keeps the value it would have alone
+    magnified = (
+        torch.linalg.vector_norm(tensor * _MAGNIFIER[tensor.dtype], dim=axes) / _MAGNIFIER[tensor.dtype]
+    )
+    return torch.where(
+        size < _SMALL[tensor.dtype], magnified, size
+    )  # a run keeps the value it would have alone
 
 
 # Below _SMALL squares lose digits. The magnifier is a power of two, so it costs none.
@@ -90,7 +94,7 @@ class Regulariser:
 
     @property
     def preactivation(self) -> Tensor:
-        """(8)  dΩ/du = G s (-2 tanh(u) phi'). With s phi' = |s phi'| unit and r = |s phi'| / |d| no small number is left in it."""
+        """(8)  dΩ/du = G s (-2 tanh(u) phi'). With s phi' = |s phi'| unit and r = |s phi'| / |d| no small number is left."""
         return self.unit.square().mul_(-4 * self.share * self.ratio).mul_(self.activation)
 
 

@@ -1,7 +1,7 @@
 """Results on disk: the only module that touches result files.
 
-One JSON file per run, named by the run's key, so that a run is found again exactly if it would compute the same thing. A file is
-written under a temporary name and renamed, and carries a checksum: it is there whole or not at all.
+One JSON file per run, named by the run's key, so that a run is found again exactly if it would compute the same thing. A file
+is written under a temporary name and renamed, and carries a checksum: it is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def _encode(result: RunResult) -> str:
         },
     }
     text = _canonical(content)
-    return json.dumps({"format": FORMAT, "sha256": _checksum(text), "content": content}, separators=(",", ":"))
+    return json.dumps(
+        {"format": FORMAT, "sha256": _checksum(text), "content": content}, separators=(",", ":")
+    )
 
 
 def _decode(text: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,10 +34,14 @@ class SweepError(RuntimeError):
     def __init__(self, failures: dict[str, str], asked: int) -> None:
         self.failures = failures
         reasons = "; ".join(sorted({text.strip().splitlines()[-1] for text in failures.values()}))
-        super().__init__(f"{len(failures)} of {asked} runs failed ({', '.join(sorted(failures)[:5])}): {reasons}")
+        super().__init__(
+            f"{len(failures)} of {asked} runs failed ({', '.join(sorted(failures)[:5])}): {reasons}"
+        )
 
 
-def train_many(configs: Sequence[RunConfig], store: ResultStore | None = None, jobs: int = 1) -> list[RunResult]:
+def train_many(
+    configs: Sequence[RunConfig], store: ResultStore | None = None, jobs: int = 1
+) -> list[RunResult]:
     """Results of all runs, in the order of ``configs``; only those not in the store are trained.
 
     ``jobs`` processes share the work, one thread each; 1 trains in this process. Results hold no weights (``train`` does).
@@ -104,16 +109,21 @@ def _train_chunks(pieces: list[list[RunConfig]], store: ResultStore | None, jobs
         counters = [_Counter(file, slot) for slot in range(len(pieces))]
         with watch("training", total, lambda: int(np.fromfile(file, dtype=np.int64).sum())):
             if jobs == 1:
-                return [_train_chunk(piece, store, counter) for piece, counter in zip(pieces, counters, strict=True)]
-            return list(
-                Parallel(n_jobs=jobs, batch_size=1)(
-                    delayed(_train_chunk_on_one_thread)(piece, store, counter)
+                return [
+                    _train_chunk(piece, store, counter)
                     for piece, counter in zip(pieces, counters, strict=True)
-                )
-            )
+                ]
+            tasks = [
+                delayed(_train_chunk_on_one_thread)(piece, store, counter)
+                for piece, counter in zip(pieces, counters, strict=True)
+            ]
+            outcomes: Any = Parallel(n_jobs=jobs, pre_dispatch="all")(tasks)
+            return list(outcomes)
 
 
-def _train_chunk_on_one_thread(piece: list[RunConfig], store: ResultStore | None, counter: _Counter) -> _Outcome:
+def _train_chunk_on_one_thread(
+    piece: list[RunConfig], store: ResultStore | None, counter: _Counter
+) -> _Outcome:
     torch.set_num_threads(1)
     return _train_chunk(piece, store, counter)
 

@@ -1,7 +1,7 @@
 """The training loop, blind to the learning rule: R runs of one shape, side by side (method.md, "Protocol").
 
-Fresh batches at every iteration; at every check the accuracy on a fixed validation set, and from it the decision to go on; at the
-end, once, the accuracy on a test set that no decision has seen. Runs that are solved, stalled or diverged leave the batch.
+Fresh batches at every iteration; at every check the accuracy on a fixed validation set, and from it the decision to go on; at
+the end, once, the accuracy on a test set that no decision has seen. Runs that are solved, stalled or diverged leave the batch.
 """
 
 from __future__ import annotations
@@ -122,7 +122,10 @@ class _Group:
         self.runs = [_Run(index, config) for index, config in enumerate(configs)]
         self.iteration = 0
         self.parameters = initial_parameters(
-            [config.seed for config in configs], self.task.input_size, first.network.hidden_size, self.task.output_size
+            [config.seed for config in configs],
+            self.task.input_size,
+            first.network.hidden_size,
+            self.task.output_size,
         )
         self.learner = make_learner([config.learner for config in configs])
         self.optimiser = Optimiser([config.optimiser for config in configs], self.parameters)
@@ -131,7 +134,10 @@ class _Group:
         """One iteration: a check where one is due, then an update. Returns the runs that ended."""
         start = time.perf_counter()
         ended: dict[int, Status] = {}
-        if self.iteration % self.protocol.validate_every == 0 or self.iteration >= self.protocol.max_iterations:
+        if (
+            self.iteration % self.protocol.validate_every == 0
+            or self.iteration >= self.protocol.max_iterations
+        ):
             ended = self._check()
         if len(ended) < len(self.runs):
             ended |= self._update(skip=set(ended))
@@ -184,13 +190,17 @@ class _Group:
         return diverged
 
     def _batch(self) -> Batch:
-        batch = self.task.batch([run.config.seed for run in self.runs], self.iteration, self.protocol.batch_size)
+        batch = self.task.batch(
+            [run.config.seed for run in self.runs], self.iteration, self.protocol.batch_size
+        )
         return batch
 
     def _diagnose(self) -> dict[str, list[Any]]:
         """The learner's measurements on the coming batch, run by run: per-step lists or single numbers."""
         _, diagnostics = self.learner.gradients(self.parameters, self._batch(), diagnose=True)
-        measured = {name: value for name, value in vars(diagnostics).items() if name != "loss" and value is not None}
+        measured = {
+            name: value for name, value in vars(diagnostics).items() if name != "loss" and value is not None
+        }
         return {name: value.t().tolist() for name, value in measured.items()}
 
     def _accuracy(self, place: int, split: Split, size: int) -> float:
@@ -227,7 +237,9 @@ class _Group:
 def accuracy(task: Task, parameters: Parameters, batch: Batch) -> float:
     """Share of a batch (R = 1) that a network gets right."""
     chunks = zip(
-        batch.inputs.split(_EVALUATION_CHUNK, dim=2), batch.targets.split(_EVALUATION_CHUNK, dim=1), strict=True
+        batch.inputs.split(_EVALUATION_CHUNK, dim=2),
+        batch.targets.split(_EVALUATION_CHUNK, dim=1),
+        strict=True,
     )
     right = sum(int(task.correct(predict(parameters, inputs), targets).sum()) for inputs, targets in chunks)
     return right / batch.targets.shape[1]

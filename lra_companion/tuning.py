@@ -72,7 +72,9 @@ def chosen(results: dict[str, list[RunResult]]) -> TaskSettings:
 
     regularised = settings("regularised")
     plain = {name: value for name, value in settings("plain").items() if name in PlainSettings.model_fields}
-    return TaskSettings.model_validate({"readout": settings("readout"), "plain": plain, "regularised": regularised})
+    return TaskSettings.model_validate(
+        {"readout": settings("readout"), "plain": plain, "regularised": regularised}
+    )
 
 
 def cost(parameters: RegularisationParameters) -> str:
@@ -86,7 +88,9 @@ def cost(parameters: RegularisationParameters) -> str:
         and result.config.seed == TUNING_SEED
     ]
     if not tried:
-        return "The settings were not searched for these tasks and this number of iterations, but carried over."
+        return (
+            "The settings were not searched for these tasks and this number of iterations, but carried over."
+        )
     core_hours = sum(result.duration_seconds for result in tried) / 3600
     kinds = len(parameters.tasks) * 3
     return (

@@ -27,5 +27,7 @@ def make_learner(configs: Sequence[Any]) -> Learner:
     for field in ("name", "inner_steps", "local_loss"):
         values = {getattr(config, field, None) for config in configs}
         if len(values) > 1:
-            raise ValueError(f"learner.{field} = {sorted(values)}: runs trained side by side must share it")
+            raise ValueError(
+                f"learner.{field} = {sorted(map(str, values))}: runs trained side by side must share it"
+            )
     return LEARNERS[configs[0].name](configs)

@@ -25,7 +25,9 @@ class Diagnostics:
     target_displacement: Tensor | None = None  # |zhat_t - z_t|
     local_loss: Tensor | None = None  # l_t
     regulariser: Tensor | None = None  # Ω_t; 0 at t = 1, where there is no earlier state
-    clipped_share: Tensor | None = None  # (R,): share of weight gradients and target steps that eq. 3 rescaled
+    clipped_share: Tensor | None = (
+        None  # (R,): share of weight gradients and target steps that eq. 3 rescaled
+    )
 
 
 class Learner(Protocol):

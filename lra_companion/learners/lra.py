@@ -104,8 +104,8 @@ def _target_clip_norm(config: LRAConfig) -> float:
 class _Pass:
     """One batch's way through eqs. 1-8. Time is counted as in the paper, t = 1..T, so that h_t is h[t - 1] and z_t is z[t].
 
-    What eq. 6 needs is kept per step, (R, T, B, H): ``error``, d_t before its reduction, and two factors ``lower`` and ``upper``
-    of the recurrent gradient: dW_hh^t before clipping is lower_t^T upper_t.
+    What eq. 6 needs is kept per step, (R, T, B, H): ``error``, d_t before its reduction, and two factors of the recurrent
+    gradient: dW_hh^t before clipping is lower_t^T upper_t.
     """
 
     def __init__(self, rule: LRA, parameters: Parameters, batch: Batch, diagnose: bool) -> None:
@@ -132,7 +132,8 @@ class _Pass:
         w_hy_transposed = self.parameters.w_hy.transpose(1, 2).contiguous()
         for k in range(self.rule.inner_steps):
             state = self.z[-1] if k == 0 else torch.tanh(u)
-            loss, output_error = output_loss(readout(self.parameters, state), self.batch.targets)  # L and d_y = dL/do
+            outputs = readout(self.parameters, state)
+            loss, output_error = output_loss(outputs, self.batch.targets)  # L and d_y = dL/do
             pulled_back = output_error @ w_hy_transposed
             omega = self._omega(output_error, pulled_back, state, k)
             if k == 0:
@@ -153,8 +154,12 @@ class _Pass:
                 state, prediction = self.z[t - 1], self.z[t]
             else:
                 state = torch.tanh(u)
-                prediction = torch.baddbmm(self.driven[t - 1], state, self.parameters.w_hh).tanh_()  # (7)  p^k
-            error = self._error(prediction, zhat)  # (7)  e^k before its reduction: Ω does not feel a scale of d
+                prediction = torch.baddbmm(
+                    self.driven[t - 1], state, self.parameters.w_hh
+                ).tanh_()  # (7)  p^k
+            error = self._error(
+                prediction, zhat
+            )  # (7)  e^k before its reduction: Ω does not feel a scale of d
             pulled_back = torch.bmm(error, self.w_hh_transposed)  # the product that eqs. 7 and 8 share
             omega = self._omega(error, pulled_back, state, k)
             if k == 0:
@@ -176,7 +181,9 @@ class _Pass:
         recurrent_factor = input_factor = 1.0
         if self.rule.clips or self.diagnose:
             norms = product_norms(self.lower, self.upper), input_norms(inputs, input_upper)
-            recurrent_factor, input_factor = (self.weight_clipping.factor(size)[..., None, None] for size in norms)
+            recurrent_factor, input_factor = (
+                self.weight_clipping.factor(size)[..., None, None] for size in norms
+            )
         output_gradient = self._output_gradient()
         gradients = Parameters(
             w_xh=input_gradient(inputs, input_upper * input_factor, self.parameters.w_xh.shape[1]),
@@ -245,8 +252,13 @@ class _Pass:
         difference = self.z[1:] - self.target
         diagnostics.recurrent_norm, diagnostics.input_norm = recurrent.T, inputs.T
         diagnostics.target_displacement = norm(difference)
-        diagnostics.local_loss = (self.rule.loss.value(difference) * self.settings.loss_scale).sum((-2, -1))  # (5)
+        diagnostics.local_loss = (self.rule.loss.value(difference) * self.settings.loss_scale).sum(
+            (-2, -1)
+        )  # (5)
         diagnostics.regulariser = self.omega_values
-        rescaled = sum(self.weight_clipping.rescales(size).view(len(size), -1).sum(1) for size in (recurrent, inputs, output))
+        rescaled = sum(
+            self.weight_clipping.rescales(size).view(len(size), -1).sum(1)
+            for size in (recurrent, inputs, output)
+        )
         # Of T gradients of W_xh, T - 1 of W_hh (z_0 = 0), one of W_hy, and K T target steps.
         diagnostics.clipped_share = (self.rescaled + rescaled) / (self.steps * (2 + self.rule.inner_steps))

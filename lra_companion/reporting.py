@@ -1,0 +1,84 @@
+"""From results to what a page shows: tables of runs, names of tasks and conditions, and what a page was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lra_companion.config import TaskConfig, TaskName
+from lra_companion.experiments import NotebookParameters
+from lra_companion.tasks import make_task
+from lra_companion.training import RunResult
+
+
+def frame(results: Sequence[RunResult]) -> pd.DataFrame:
+    """One row per run: task, length, learner, strength, condition (how figures call it), seed and what became of it."""
+    rows = []
+    for result in results:
+        config = result.config
+        strength = getattr(config.learner, "regularisation_strength", 0.0)
+        rows.append(
+            {
+                "task": config.task.name,
+                "sequence_length": config.task.sequence_length,
+                "learner": config.learner.name,
+                "strength": strength,
+                "condition": condition(config.learner.name, strength),
+                "seed": config.seed,
+                "status": result.status,
+                "iterations": result.iterations,
+                "test_accuracy": result.test_accuracy,
+                "result": result,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+TASK_TITLES: dict[TaskName, str] = {
+    "temporal_order": "temporal order",
+    "temporal_order_3bit": "temporal order, 3 bit",
+    "random_permutation": "random permutation",
+    "adding": "adding",
+}
+"""What prose and figures call a task."""
+
+
+def memory_table(tasks: Sequence[TaskName], sequence_length: int) -> pd.DataFrame:
+    """What each task asks to be remembered, and for how many steps up to the end."""
+    rows = []
+    for name in tasks:
+        task = make_task(TaskConfig(name=name, sequence_length=sequence_length))
+        intervals = task.marker_intervals
+        spans = [sequence_length - 1 - position for low, high in intervals for position in (low, high - 1)]
+        rows.append(
+            {
+                "task": TASK_TITLES[name],
+                "markers": len(intervals),
+                "positions": ", ".join(
+                    f"{low}-{high - 1}" if high - 1 > low else f"{low}" for low, high in intervals
+                ),
+                "remembered for (steps)": f"{min(spans)}-{max(spans)}"
+                if min(spans) < max(spans)
+                else f"{max(spans)}",
+                "inputs": task.input_size,
+                "outputs": task.output_size,
+                "chance": f"{task.chance:.3g}",
+            }
+        )
+    return pd.DataFrame(rows).set_index("task")
+
+
+def condition(learner: str, strength: float) -> str:
+    """What figures and tables call a learner at a regularisation strength."""
+    return f"{learner}, α = {strength:g}" if strength else learner
+
+
+def origin(parameters: NotebookParameters, results: Sequence[RunResult]) -> str:
+    """One line for a page: which profile made it, from how many runs, at what cost."""
+    core_hours = sum(result.duration_seconds for result in results) / 3600
+    seeds = len(parameters.seeds)
+    return (
+        f"Made with the profile {parameters.profile}: {len(results)} runs, {seeds} seed{'s' * (seeds != 1)}, "
+        f"{core_hours:.2g} core-hours of training."
+    )
