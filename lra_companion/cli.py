@@ -180,7 +180,12 @@ def reproduce(
 
 
 @app.command()
-def book(build: Annotated[Path, typer.Option(help="Folder in which the book is built.")] = BUILD) -> None:
+def book(
+    build: Annotated[Path, typer.Option(help="Folder in which the book is built.")] = BUILD,
+    picture: Annotated[
+        Path | None, typer.Option(help="Save the picture that README shows to this file.")
+    ] = None,
+) -> None:
     """Build the book from the committed results, training nothing."""
     profile = "paper" if (PUBLISHED / "paper").is_dir() else "quick"
     missing = notebooks.missing_runs(profile, ResultStore(PUBLISHED / profile))
@@ -190,6 +195,8 @@ def book(build: Annotated[Path, typer.Option(help="Folder in which the book is b
             f"lra-companion reproduce --profile {profile} --results {PUBLISHED / profile}"
         )
     _build_book(profile, PUBLISHED / profile, build, jobs=1)
+    if picture is not None:
+        notebooks.save_figure(build / "notebooks" / "05_regularisation.ipynb", "fig-accuracy", picture)
 
 
 @app.command()

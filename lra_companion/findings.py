@@ -145,7 +145,7 @@ def summary(found: Sequence[Panel]) -> pd.DataFrame:
             for panel in found
             for outcome in panel.outcomes.values()
         ]
-    )
+    ).set_index(["task", "T", "condition"])
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,22 @@ def _orthogonal(gaussian: Tensor) -> Tensor:
     return q * r.diagonal().sign()
 
 
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix product of each run, (R, M, N) from (R, M, K) and (R, K, N), the same to the last bit for any number of runs.
+
+    Where the result is a single row or column, BLAS takes another way for one run than for several; a plain sum does not.
+    """
+    if left.shape[-2] == 1 or right.shape[-1] == 1:
+        return (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(-2)
+    return torch.bmm(left, right)
+
+
 def drive(parameters: Parameters, inputs: Tensor) -> Tensor:
     """The input's part of eq. 1, x_t W_xh + b_h, for all steps at once: (T, R, B, H). A symbol looks its row up."""
     if inputs.is_floating_point():
-        return inputs @ parameters.w_xh + parameters.b_h[:, None, :]
+        by_run = inputs.transpose(0, 1).flatten(1, 2)  # (R, T B, I)
+        driven = product(by_run, parameters.w_xh) + parameters.b_h[:, None, :]
+        return driven.unflatten(1, (inputs.shape[0], inputs.shape[2])).transpose(0, 1).contiguous()
     runs = torch.arange(inputs.shape[1], device=inputs.device)[:, None]  # (R, 1), beside inputs (T, R, B)
     rows = parameters.w_xh + parameters.b_h[:, None, :]  # (R, I, H)
     return (
@@ -101,12 +113,19 @@ def drive(parameters: Parameters, inputs: Tensor) -> Tensor:
     )
 
 
+def step(driven: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
+    """(1)  h_t = x_t W_xh + z_{t-1} W_hh + b_h, all (R, B, H), where ``driven`` is x_t W_xh + b_h."""
+    if state.shape[-2] == 1 or state.shape[-1] == 1:
+        return driven + product(state, w_hh)
+    return torch.baddbmm(driven, state, w_hh)
+
+
 def states(parameters: Parameters, driven: Tensor) -> Trajectory:
     """Every pre-activation and state (eq. 1), given the input's part of it from ``drive``."""
     h = torch.empty_like(driven)
     z = driven.new_zeros(driven.shape[0] + 1, *driven.shape[1:])
     for t in range(driven.shape[0]):
-        torch.baddbmm(driven[t], z[t], parameters.w_hh, out=h[t])  # (1)  h_t = x_t W_xh + z_{t-1} W_hh + b_h
+        h[t] = step(driven[t], z[t], parameters.w_hh)
         torch.tanh(h[t], out=z[t + 1])  # z_t = tanh(h_t)
     return Trajectory(h, z)
 
@@ -118,7 +137,7 @@ def forward(parameters: Parameters, inputs: Tensor) -> Trajectory:
 
 def readout(parameters: Parameters, state: Tensor) -> Tensor:
     """(2)  o = z_T W_hy + b_y: outputs (R, B, O) of states (R, B, H)."""
-    return torch.baddbmm(parameters.b_y[:, None, :], state, parameters.w_hy)
+    return product(state, parameters.w_hy) + parameters.b_y[:, None, :]
 
 
 def predict(parameters: Parameters, inputs: Tensor) -> Tensor:
@@ -126,7 +145,7 @@ def predict(parameters: Parameters, inputs: Tensor) -> Tensor:
     h = drive(parameters, inputs)
     z = torch.tanh(h[0])
     for t in range(1, h.shape[0]):
-        z = torch.tanh_(h[t].baddbmm_(z, parameters.w_hh))
+        z = step(h[t], z, parameters.w_hh).tanh_()
     return readout(parameters, z)
 
 

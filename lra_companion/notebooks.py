@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def run_notebook(
                 raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}") from None
         notebook = nbformat.read(draft, as_version=4)
     _forget_the_machine(notebook)
-    _replace(target, lambda temporary: nbformat.write(notebook, temporary))
+    _replace(target, nbformat.writes(notebook) + "\n")
     return target
 
 
@@ -142,6 +142,21 @@ def build_site(folder: Path) -> Path:
     return folder / "_build" / "html" / "index.html"
 
 
+def save_figure(executed: Path, name: str, target: Path) -> None:
+    """Save the SVG of the figure called ``name`` in an executed notebook as a file."""
+    notebook = nbformat.read(executed, as_version=4)
+    for cell in notebook.cells:
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == name:
+            (drawing,) = (
+                output.data["image/svg+xml"]
+                for output in cell.outputs
+                if "image/svg+xml" in output.get("data", {})
+            )
+            _replace(target, drawing)
+            return
+    raise ValueError(f"figure = {name!r}: is not in {executed.name}")
+
+
 @contextlib.contextmanager
 def _reported_progress(file: Path) -> Generator[None]:
     """Let the notebook's kernel report to a file, and draw its progress here."""
@@ -165,11 +180,11 @@ def _forget_the_machine(notebook: nbformat.NotebookNode) -> None:
             cell.metadata.pop(key, None)
 
 
-def _replace(target: Path, write: Callable[[Path], object]) -> None:
+def _replace(target: Path, text: str) -> None:
     """Write a file whole or not at all."""
     temporary = target.with_suffix(".tmp")
     try:
-        write(temporary)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

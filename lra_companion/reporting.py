@@ -74,11 +74,18 @@ def condition(learner: str, strength: float) -> str:
     return f"{learner}, α = {strength:g}" if strength else learner
 
 
+_CAUTIONS = {
+    "smoke": "Runs this short mean nothing; they show that everything works.",
+    "quick": "Few seeds and short runs: read the direction of the effects, not a verdict.",
+}
+"""What a page made with a small profile says about itself."""
+
+
 def origin(parameters: NotebookParameters, results: Sequence[RunResult]) -> str:
-    """One line for a page: which profile made it, from how many runs, at what cost."""
+    """For a page: which profile made it, from how many runs, at what cost, and how far to trust it."""
     core_hours = sum(result.duration_seconds for result in results) / 3600
     seeds = len(parameters.seeds)
     return (
         f"Made with the profile {parameters.profile}: {len(results)} runs, {seeds} seed{'s' * (seeds != 1)}, "
-        f"{core_hours:.2g} core-hours of training."
+        f"{core_hours:.2g} core-hours of training. {_CAUTIONS.get(parameters.profile, '')}".rstrip()
     )

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from joblib import Parallel, delayed
 
 from lra_companion.config import RunConfig
@@ -114,18 +113,11 @@ def _train_chunks(pieces: list[list[RunConfig]], store: ResultStore | None, jobs
                     for piece, counter in zip(pieces, counters, strict=True)
                 ]
             tasks = [
-                delayed(_train_chunk_on_one_thread)(piece, store, counter)
+                delayed(_train_chunk)(piece, store, counter)
                 for piece, counter in zip(pieces, counters, strict=True)
             ]
             outcomes: Any = Parallel(n_jobs=jobs, pre_dispatch="all")(tasks)
             return list(outcomes)
-
-
-def _train_chunk_on_one_thread(
-    piece: list[RunConfig], store: ResultStore | None, counter: _Counter
-) -> _Outcome:
-    torch.set_num_threads(1)
-    return _train_chunk(piece, store, counter)
 
 
 def _train_chunk(piece: list[RunConfig], store: ResultStore | None, counter: _Counter) -> _Outcome:

@@ -6,8 +6,9 @@ the end, once, the accuracy on a test set that no decision has seen. Runs that a
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -76,8 +77,8 @@ def run_group(
 ) -> Iterator[tuple[int, RunResult]]:
     """Train runs of one shape side by side; yield (index, result) as each ends.
 
-    ``on_iteration`` is told how many runs made a step. Raises ValueError where configs differ in anything but the seed, the learning
-    rate and the settings that a learner takes per run.
+    ``on_iteration`` is told how many runs made a step. Raises ValueError where configs differ in anything but the seed, the
+    learning rate and the settings that a learner takes per run.
     """
     if len({shape_key(config) for config in configs}) > 1:
         raise ValueError("configs: runs trained side by side must have one shape; train_many groups them")
@@ -112,6 +113,17 @@ def shape_key(config: RunConfig) -> str:
     return repr([config.task, config.network, config.optimiser.name, config.protocol, learner, regularised])
 
 
+@contextlib.contextmanager
+def one_thread() -> Generator[None]:
+    """Compute on one thread: two cut long sums up differently. Several cores are used by several processes (``sweep``)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class _Group:
     """The runs still training, and their stacked state."""
 
@@ -132,23 +144,24 @@ class _Group:
 
     def advance(self) -> list[tuple[int, RunResult]]:
         """One iteration: a check where one is due, then an update. Returns the runs that ended."""
-        start = time.perf_counter()
-        ended: dict[int, Status] = {}
-        if (
-            self.iteration % self.protocol.validate_every == 0
-            or self.iteration >= self.protocol.max_iterations
-        ):
-            ended = self._check()
-        if len(ended) < len(self.runs):
-            ended |= self._update(skip=set(ended))
-        share = (time.perf_counter() - start) / len(self.runs)
-        for run in self.runs:
-            run.seconds += share
-        results = [(self.runs[place].index, self._result(place, status)) for place, status in ended.items()]
-        if ended:
-            self._keep([place for place in range(len(self.runs)) if place not in ended])
-        self.iteration += 1
-        return results
+        with one_thread():
+            start = time.perf_counter()
+            ended: dict[int, Status] = {}
+            last = self.iteration >= self.protocol.max_iterations
+            if last or self.iteration % self.protocol.validate_every == 0:
+                ended = self._check()
+            if len(ended) < len(self.runs):
+                ended |= self._update(skip=set(ended))
+            share = (time.perf_counter() - start) / len(self.runs)
+            for run in self.runs:
+                run.seconds += share
+            results = [
+                (self.runs[place].index, self._result(place, status)) for place, status in ended.items()
+            ]
+            if ended:
+                self._keep([place for place in range(len(self.runs)) if place not in ended])
+            self.iteration += 1
+            return results
 
     def _check(self) -> dict[int, Status]:
         """Validate every run; which of them end here, and why."""
@@ -217,7 +230,9 @@ class _Group:
             config=run.config,
             status=status,
             iterations=self.iteration,
-            validation_accuracy=run.history[-1]["validation_accuracy"],
+            validation_accuracy=self._accuracy(place, "validation", self.protocol.validation_size)
+            if status == "diverged"  # since the last check
+            else run.history[-1]["validation_accuracy"],
             test_accuracy=self._accuracy(place, "test", self.protocol.test_size),
             history=run.history,
             duration_seconds=run.seconds,

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lra_companion.network import Batch, Parameters
+from lra_companion.network import Batch, Parameters, product
 from lra_companion.stability import norm
 
 
@@ -50,7 +50,7 @@ def input_gradient(inputs: Tensor, error: Tensor, input_size: int) -> Tensor:
     """Sum over time of x_t^T d_t: (R, I, H) from inputs (T, R, B, I) or symbols (T, R, B) and errors (R, T, B, H)."""
     stacked = error.flatten(1, 2)  # (R, T B, H)
     if inputs.is_floating_point():
-        return inputs.transpose(0, 1).flatten(1, 2).transpose(1, 2) @ stacked
+        return product(inputs.transpose(0, 1).flatten(1, 2).transpose(1, 2), stacked)
     gradient = error.new_zeros(error.shape[0] * input_size, error.shape[-1])
     gradient.index_add_(0, symbol_rows(inputs, input_size), stacked.flatten(0, 1))
     return gradient.view(error.shape[0], input_size, -1)
@@ -58,7 +58,7 @@ def input_gradient(inputs: Tensor, error: Tensor, input_size: int) -> Tensor:
 
 def stacked_product(lower: Tensor, upper: Tensor) -> Tensor:
     """Sum over time of lower_t^T upper_t: (R, H, M) from (R, T, B, H) and (R, T, B, M), as one product."""
-    return lower.flatten(1, 2).transpose(1, 2) @ upper.flatten(1, 2)
+    return product(lower.flatten(1, 2).transpose(1, 2), upper.flatten(1, 2))
 
 
 def product_norms(lower: Tensor, upper: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def _unit_gram(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Norm n (R, T) of rows A (R, T, B, H), and A A^T / n^2 (R, T, B, B): vanishing errors have squares that underflow."""
     size = norm(rows)
     unit = (rows / torch.where(size > 0, size, 1.0)[..., None, None]).flatten(0, 1)
-    return size, (unit @ unit.transpose(1, 2)).unflatten(0, size.shape)
+    return size, product(unit, unit.transpose(1, 2)).unflatten(0, size.shape)
 
 
 def _root(gram: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from lra_companion.learners.base import (
     product_norms,
     stacked_product,
 )
-from lra_companion.network import Batch, Parameters, forward, output_loss, readout
+from lra_companion.network import Batch, Parameters, forward, output_loss, product, readout
 from lra_companion.stability import Clipping, Regulariser, norm, regulariser, tanh_slope
 
 
@@ -47,14 +47,14 @@ class BPTT:
         w_hh_transposed = parameters.w_hh.transpose(1, 2).contiguous()
         error = z.new_empty(runs, steps, size, hidden)  # d_t
         omegas = z.new_zeros(steps, runs)
-        pulled_back = output_error @ parameters.w_hy.transpose(1, 2)
+        pulled_back = product(output_error, parameters.w_hy.transpose(1, 2))
         omega_gradient = torch.zeros_like(parameters.w_hh)
         for t in range(steps, 0, -1):
             d = pulled_back * tanh_slope(z[t])
             error[:, t - 1] = d
             if t == 1:
                 break
-            pulled_back = d @ w_hh_transposed
+            pulled_back = product(d, w_hh_transposed)
             if diagnose or self.regularised:
                 omega = regulariser(d, pulled_back, z[t - 1], per_example)
                 omegas[t - 1] = omega.value
@@ -65,11 +65,11 @@ class BPTT:
             w_xh=input_gradient(batch.inputs, error, parameters.w_xh.shape[1]),
             w_hh=stacked_product(lower, error) + alpha[:, None, None] * omega_gradient,
             b_h=error.sum((1, 2)),
-            w_hy=z[-1].transpose(1, 2) @ output_error,
+            w_hy=product(z[-1].transpose(1, 2), output_error),
             b_y=output_error.sum(1),
         )
-        norms = torch.stack([norm(gradient.flatten(1), (1,)) for gradient in gradients])
-        factor = Clipping(c, torch.zeros_like(per_example)).factor(norm(norms, (0,)))
+        norms = torch.stack([norm(gradient.flatten(1), (1,)) for gradient in gradients], dim=1)  # (R, 5)
+        factor = Clipping(c, torch.zeros_like(per_example)).factor(norm(norms, (1,)))
         for gradient in gradients:
             gradient *= factor.view(-1, *[1] * (gradient.dim() - 1))
         diagnostics = Diagnostics(loss)
@@ -83,4 +83,4 @@ class BPTT:
 
 def _weight_gradient(omega: Regulariser, error: Tensor) -> Tensor:
     """dΩ/dW (R, H, M)."""
-    return omega.unit_weight_factor.transpose(1, 2) @ (error / omega.error_norm)
+    return product(omega.unit_weight_factor.transpose(1, 2), error / omega.error_norm)

@@ -22,7 +22,7 @@ from lra_companion.learners.base import (
     stacked_product,
 )
 from lra_companion.local_losses import LOCAL_LOSSES, reduction_scale
-from lra_companion.network import Batch, Parameters, drive, output_loss, readout, states
+from lra_companion.network import Batch, Parameters, drive, output_loss, product, readout, states, step
 from lra_companion.stability import Clipping, Regulariser, clip, norm, regulariser, tanh_slope
 
 
@@ -134,7 +134,7 @@ class _Pass:
             state = self.z[-1] if k == 0 else torch.tanh(u)
             outputs = readout(self.parameters, state)
             loss, output_error = output_loss(outputs, self.batch.targets)  # L and d_y = dL/do
-            pulled_back = output_error @ w_hy_transposed
+            pulled_back = product(output_error, w_hy_transposed)
             omega = self._omega(output_error, pulled_back, state, k)
             if k == 0:
                 self.loss, self.output_error, self.output_omega = loss, output_error, omega
@@ -154,13 +154,11 @@ class _Pass:
                 state, prediction = self.z[t - 1], self.z[t]
             else:
                 state = torch.tanh(u)
-                prediction = torch.baddbmm(
-                    self.driven[t - 1], state, self.parameters.w_hh
-                ).tanh_()  # (7)  p^k
+                prediction = step(self.driven[t - 1], state, self.parameters.w_hh).tanh_()  # (7)  p^k
             error = self._error(
                 prediction, zhat
             )  # (7)  e^k before its reduction: Ω does not feel a scale of d
-            pulled_back = torch.bmm(error, self.w_hh_transposed)  # the product that eqs. 7 and 8 share
+            pulled_back = product(error, self.w_hh_transposed)  # the product that eqs. 7 and 8 share
             omega = self._omega(error, pulled_back, state, k)
             if k == 0:
                 self._keep(t, error, omega)
@@ -241,11 +239,13 @@ class _Pass:
 
     def _output_gradient(self) -> Tensor:
         """z_T^T d_y + alpha dΩ_y/dW_hy (eq. 6), before clipping."""
-        gradient = self.z[-1].transpose(1, 2) @ self.output_error
+        gradient = product(self.z[-1].transpose(1, 2), self.output_error)
         omega = self.output_omega
         if self.rule.regularised and omega is not None:
             unit_error = self.output_error / omega.error_norm
-            gradient += self.settings.alpha_readout * (omega.unit_weight_factor.transpose(1, 2) @ unit_error)
+            gradient += self.settings.alpha_readout * product(
+                omega.unit_weight_factor.transpose(1, 2), unit_error
+            )
         return gradient
 
     def _measure(self, diagnostics: Diagnostics, recurrent: Tensor, inputs: Tensor, output: Tensor) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lra_companion.config import ReadoutConfig
 from lra_companion.learners.base import Diagnostics
-from lra_companion.network import Batch, Parameters, forward, output_loss, readout
+from lra_companion.network import Batch, Parameters, forward, output_loss, product, readout
 
 
 class Readout:
@@ -26,7 +26,7 @@ class Readout:
             w_xh=parameters.w_xh.new_zeros(parameters.w_xh.shape),
             w_hh=parameters.w_hh.new_zeros(parameters.w_hh.shape),
             b_h=parameters.b_h.new_zeros(parameters.b_h.shape),
-            w_hy=state.transpose(1, 2) @ error,
+            w_hy=product(state.transpose(1, 2), error),
             b_y=error.sum(1),
         )
         return gradients, Diagnostics(loss)
