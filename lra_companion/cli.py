@@ -20,7 +20,7 @@ from rich.table import Table
 
 from lra_companion import notebooks, tuning
 from lra_companion.config import RunConfig, parse
-from lra_companion.experiments import RegularisationParameters
+from lra_companion.experiments import RegularisationParameters, did_you_mean
 from lra_companion.store import ResultStore
 from lra_companion.sweep import SweepError, train_many
 
@@ -39,23 +39,23 @@ PUBLISHED = notebooks.BOOK / "results"
 
 
 # Of all wrong words on the command line, click's ClickException: typer carries a copy of click without exporting this.
+_INTERRUPTED = 130  # what typer returns after Ctrl-C
 _ShellError: type[Exception] = typer.BadParameter.mro()[2]
 
 
 def main() -> None:
     """Entry point: what goes wrong ends in one line on stderr and an exit code."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except (
-        _ShellError
-    ) as error:  # typer's own findings: an unknown option, a missing argument, a word for a number
-        _stop(getattr(error, "format_message", error.__str__)(), 2)
+        code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            _stop("interrupted; finished runs are stored, and the same command goes on from there", 1)
+        sys.exit(code)
+    except _ShellError as error:
+        _stop(_explained(error), 2)
     except ValueError as error:
         _stop(str(error), 2)
     except (OSError, SweepError, notebooks.NotebookFailedError, RuntimeError) as error:
         _stop(str(error), 1)
-    except (KeyboardInterrupt, typer.Abort):
-        _stop("interrupted; finished runs are stored, and the same command goes on from there", 1)
 
 
 @app.command()
@@ -120,9 +120,7 @@ def train(
             "seed": seed,
         },
     )
-    if quiet:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (for the life of the process)
-    (result,) = train_many([config])
+    (result,) = train_many([config], progress=not quiet)
     if as_json:
         print(
             json.dumps(
@@ -232,6 +230,11 @@ def tune(
     parameters = notebooks.parameters_of("05_regularisation", profile, {}, ".", 1)
     assert isinstance(parameters, RegularisationParameters)
     store = ResultStore(results)
+    for name in task or []:
+        if name not in parameters.tasks:
+            raise ValueError(
+                f"task = {name!r}: is not among the profile's{did_you_mean(name, parameters.tasks)}"
+            )
     for name in parameters.tasks:
         if task and name not in task:
             continue
@@ -282,13 +285,20 @@ def _changes(arguments: list[str]) -> dict[str, Any]:
         if len(rest) < 2:
             raise ValueError(f"{flag} {' '.join(rest)}: needs a name and a value")
         name, text, *arguments = rest
-        try:
-            changes[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ValueError(f"{name} = {text!r}: is not YAML") from None
+        changes[name] = notebooks.read_yaml(name, text)
     return changes
 
 
+def _explained(error: Exception) -> str:
+    """Typer's message, with the value it is about, which typer leaves out."""
+    message = str(getattr(error, "format_message", error.__str__)())
+    for option in getattr(getattr(error, "param", None), "opts", []):
+        if option in sys.argv[:-1]:
+            return f"{message} (given: {sys.argv[sys.argv.index(option) + 1]!r})"
+    return message
+
+
 def _stop(message: str, code: int) -> NoReturn:
-    print(f"lra-companion: {message}", file=sys.stderr)
+    if message:  # typer has already printed the help where no command was given
+        print(f"lra-companion: {message}", file=sys.stderr)
     raise SystemExit(code)

@@ -27,6 +27,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # Adding 0 turns -0.0 into 0.0: equal configs must have equal keys.
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda value: value + 0.0)]
 Count = Annotated[int, Field(ge=1)]
+SetSize = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class StrictModel(BaseModel):
@@ -106,8 +107,8 @@ class ProtocolConfig(StrictModel):
     max_iterations: Count = 100_000
     validate_every: Count = 100
     patience: Count = 30
-    validation_size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    test_size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    validation_size: SetSize = 10_000
+    test_size: SetSize = 10_000
     solved_error: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 1e-4
     diagnostics: bool = False
 

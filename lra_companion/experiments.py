@@ -22,6 +22,7 @@ from lra_companion.config import (
     Reduction,
     RunConfig,
     Scope,
+    SetSize,
     StrictModel,
     TaskName,
     parse,
@@ -44,7 +45,7 @@ class NotebookParameters(StrictModel):
     seeds: Seeds
     max_iterations: Count
     validate_every: Count
-    evaluation_size: Count
+    evaluation_size: SetSize
 
     def protocol(self) -> ProtocolConfig:
         """The protocol of the notebook's runs; validation and test sets have the same size."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,8 +46,12 @@ def profile_parameters(profile: str) -> dict[str, dict[str, Any]]:
     profiles = sorted(file.stem for file in PROFILES.glob("*.yaml"))
     if profile not in profiles:
         raise ValueError(f"profile = {profile!r}: unknown{did_you_mean(profile, profiles)}")
-    document = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text(encoding="utf-8"))
-    for name in document:
+    document = read_yaml(f"profile {profile}", (PROFILES / f"{profile}.yaml").read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError(f"profile {profile} = {str(document)[:60]!r}: must map notebooks to their parameters")
+    for name, values in document.items():
+        if not isinstance(values, dict):
+            raise ValueError(f"profile {profile}: {name} = {values!r}: must map parameters to values")
         if name not in NOTEBOOKS:
             raise ValueError(f"profile {profile}: {name} is no notebook{did_you_mean(name, NOTEBOOKS)}")
     return document
@@ -61,8 +66,28 @@ def parameters_of(
     for place in _PLACE:
         if place in changes:
             raise ValueError(f"{place} = {changes[place]!r}: is an option of the command, not a parameter")
-    values = profile_parameters(profile)[name] | dict(changes)
+    given = profile_parameters(profile)
+    if name not in given:
+        raise ValueError(f"profile {profile}: has no parameters for {name}, only for {', '.join(given)}")
+    values = given[name] | dict(changes)
     return NOTEBOOKS[name].checked(values | {"profile": profile, "results": results, "jobs": jobs})
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as everybody expects, and not a string, as YAML 1.1 has it."""
+
+
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read_yaml(name: str, text: str) -> Any:
+    """The value of a YAML text. Raises ValueError naming ``name``."""
+    try:
+        return yaml.load(text, Loader=_YamlLoader)  # a SafeLoader: it builds plain values only
+    except yaml.YAMLError:
+        raise ValueError(f"{name} = {text[:60]!r}: is not YAML") from None
 
 
 def profile_runs(profile: str) -> dict[str, list[RunConfig]]:
@@ -102,6 +127,9 @@ def run_notebook(
                     cwd=folder,
                     progress_bar=False,
                     log_output=False,
+                    extra_arguments=[
+                        "--IPKernelApp.log_level=ERROR"
+                    ],  # else it warns of its own transport at each start
                 )
             except papermill.PapermillExecutionError as error:
                 raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}") from None

@@ -71,7 +71,7 @@ def memory_table(tasks: Sequence[TaskName], sequence_length: int) -> pd.DataFram
 
 def condition(learner: str, strength: float) -> str:
     """What figures and tables call a learner at a regularisation strength."""
-    return f"{learner}, α = {strength:g}" if strength else learner
+    return f"{learner}, α = {strength:.15g}" if strength else learner
 
 
 _CAUTIONS = {

@@ -36,8 +36,8 @@ class Estimate:
     def __format__(self, spec: str) -> str:
         """``f"{estimate:.2f}"`` is "0.93 [0.88, 0.97]", or "0.93 (n = 1)" where there is no interval."""
         if np.isnan(self.low):
-            return f"{self.value:{spec}} (n = {self.n})"
-        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+            return f"{self.value:z{spec}} (n = {self.n})"
+        return f"{self.value:z{spec}} [{self.low:z{spec}}, {self.high:z{spec}}]"  # z: no sign on a zero
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ is written under a temporary name and renamed, and carries a checksum: it is the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -88,7 +89,8 @@ class ResultStore:
         except FileNotFoundError:
             return None
         except (DamagedResultError, UnicodeDecodeError):
-            file.replace(file.with_suffix(".damaged"))
+            with contextlib.suppress(OSError):  # another process was first, or the folder is read-only
+                file.replace(file.with_suffix(".damaged"))
             return None
 
 

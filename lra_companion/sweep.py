@@ -6,6 +6,7 @@ process has work. Each finished run is stored at once. How runs are grouped chan
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 import traceback
@@ -39,12 +40,13 @@ class SweepError(RuntimeError):
 
 
 def train_many(
-    configs: Sequence[RunConfig], store: ResultStore | None = None, jobs: int = 1
+    configs: Sequence[RunConfig], store: ResultStore | None = None, jobs: int = 1, progress: bool = True
 ) -> list[RunResult]:
     """Results of all runs, in the order of ``configs``; only those not in the store are trained.
 
-    ``jobs`` processes share the work, one thread each; 1 trains in this process. Results hold no weights (``train`` does).
-    Raises ValueError if jobs < 1, SweepError if runs failed, after all others are done.
+    ``jobs`` processes share the work, one thread each; 1 trains in this process. ``progress`` allows a bar on a terminal.
+    Results hold no weights (``train`` does). Raises ValueError if jobs < 1; SweepError if runs failed, once all others are
+    done.
     """
     if jobs < 1:
         raise ValueError(f"jobs = {jobs}: must be at least 1")
@@ -57,7 +59,7 @@ def train_many(
         else:
             left[config.key()] = config
     failures: dict[str, str] = {}
-    for finished, error in _train_chunks(chunks(list(left.values()), jobs), store, jobs):
+    for finished, error in _train_chunks(chunks(list(left.values()), jobs), store, jobs, progress):
         results |= {result.config.key(): result for result in finished}
         failures |= error
     if failures:
@@ -98,7 +100,9 @@ class _Counter:
 _Outcome = tuple[list[RunResult], dict[str, str]]  # finished runs, and the error of each that failed
 
 
-def _train_chunks(pieces: list[list[RunConfig]], store: ResultStore | None, jobs: int) -> list[_Outcome]:
+def _train_chunks(
+    pieces: list[list[RunConfig]], store: ResultStore | None, jobs: int, progress: bool
+) -> list[_Outcome]:
     if not pieces:
         return []
     total = sum(config.protocol.max_iterations for piece in pieces for config in piece)
@@ -106,7 +110,8 @@ def _train_chunks(pieces: list[list[RunConfig]], store: ResultStore | None, jobs
         file = Path(folder) / "iterations"
         np.zeros(len(pieces), dtype=np.int64).tofile(file)
         counters = [_Counter(file, slot) for slot in range(len(pieces))]
-        with watch("training", total, lambda: int(np.fromfile(file, dtype=np.int64).sum())):
+        bar = watch("training", total, lambda: int(np.fromfile(file, dtype=np.int64).sum()))
+        with bar if progress else contextlib.nullcontext():
             if jobs == 1:
                 return [
                     _train_chunk(piece, store, counter)
@@ -121,6 +126,7 @@ def _train_chunks(pieces: list[list[RunConfig]], store: ResultStore | None, jobs
 
 
 def _train_chunk(piece: list[RunConfig], store: ResultStore | None, counter: _Counter) -> _Outcome:
+    """Train a chunk. If it breaks off, its unfinished runs are tried one by one: one that fails must not take others along."""
     finished: list[RunResult] = []
     try:
         for _, result in run_group(piece, on_iteration=counter.add):
@@ -130,7 +136,14 @@ def _train_chunk(piece: list[RunConfig], store: ResultStore | None, counter: _Co
             finished.append(result)
             counter.add(result.config.protocol.max_iterations - result.iterations)
     except Exception:
+        if len(piece) == 1:
+            return [], {piece[0].key(): traceback.format_exc()}
         done = {result.config.key() for result in finished}
-        error = traceback.format_exc()
-        return finished, {config.key(): error for config in piece if config.key() not in done}
+        failures: dict[str, str] = {}
+        for config in piece:
+            if config.key() not in done:
+                alone, error = _train_chunk([config], store, counter)
+                finished += alone
+                failures |= error
+        return finished, failures
     return finished, {}

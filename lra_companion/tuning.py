@@ -58,8 +58,14 @@ def trials(
 
 
 def best(results: Sequence[RunResult]) -> RunConfig:
-    """The trial with the highest final validation accuracy; of equal ones the one that got there first."""
-    return max(results, key=lambda result: (result.validation_accuracy, -result.iterations)).config
+    """The trial with the highest final validation accuracy; of equal ones the one that got there first. A trial that diverged
+    is chosen only where all did.
+    """
+
+    def merit(result: RunResult) -> tuple[bool, float, int]:
+        return result.status != "diverged", result.validation_accuracy, -result.iterations
+
+    return max(results, key=merit).config
 
 
 def chosen(results: dict[str, list[RunResult]]) -> TaskSettings:

@@ -95,7 +95,11 @@ def changed(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("jobs", True, ["jobs = True"]),
         ("settings.temporal_order.plain.learning_rate", 0.0, ["plain.learning_rate = 0.0", "greater than 0"]),
         ("settings.temporal_order.plain.beta", 1.0, ["plain.beta"]),
-        ("settings.temporal_order.regularised.regularisation_strength", "x", ["regularisation_strength = 'x'"]),
+        (
+            "settings.temporal_order.regularised.regularisation_strength",
+            "x",
+            ["regularisation_strength = 'x'"],
+        ),
         ("settings.temporal_oder", SETTINGS, ["settings.temporal_oder"]),
         ("evaluation_size", 2_000_000, ["evaluation_size = 2000000"]),
     ],
@@ -181,7 +185,9 @@ def test_the_control_of_the_tasks_notebook() -> None:
     runs = TasksParameters.checked(TASK_VALUES).runs()
     found = {(run.task.name, run.seed, run.optimiser.learning_rate) for run in runs}
     assert len(runs) == 4
-    assert found == {(task, seed, rate) for task, rate in TASK_VALUES["learning_rates"].items() for seed in (4, 5)}
+    assert found == {
+        (task, seed, rate) for task, rate in TASK_VALUES["learning_rates"].items() for seed in (4, 5)
+    }
     assert {run.learner.name for run in runs} == {"readout"}
 
 

@@ -23,10 +23,13 @@ def parameters(seeds: list[int], **changes: Any) -> RegularisationParameters:
     return RegularisationParameters.checked(values | changes)
 
 
-def result_of(config: RunConfig, accuracy: float, status: Any = "max_iterations", iterations: int = 40) -> RunResult:
+def result_of(
+    config: RunConfig, accuracy: float, status: Any = "max_iterations", iterations: int = 40
+) -> RunResult:
     checks = range(0, iterations + 1, 10)
     history = [
-        {"iteration": at, "training_loss": 1.0, "validation_accuracy": accuracy * at / iterations} for at in checks
+        {"iteration": at, "training_loss": 1.0, "validation_accuracy": accuracy * at / iterations}
+        for at in checks
     ]
     return RunResult(config, status, iterations, accuracy, accuracy, history, 0.5)
 
@@ -49,7 +52,9 @@ LOW, HIGH, MIDDLE = [0.2, 0.22, 0.21, 0.2, 0.23], [0.8, 0.82, 0.84, 0.81, 0.83],
 
 def test_a_clear_gain() -> None:
     (panel,) = found(parameters(SEEDS), {"readout": MIDDLE, "lra": LOW, "omega": HIGH})
-    assert panel.gain.iqm.value == pytest.approx(np.mean([0.6, 0.61, 0.6]))  # of the differences .6 .6 .63 .61 .6
+    assert panel.gain.iqm.value == pytest.approx(
+        np.mean([0.6, 0.61, 0.6])
+    )  # of the differences .6 .6 .63 .61 .6
     assert panel.gain.iqm.low > 0.5
     assert panel.margin.mean.value == pytest.approx(0.32)
     assert panel.plain_margin.mean.value == pytest.approx(-0.288)
@@ -132,7 +137,9 @@ def test_outcomes() -> None:
     assert panel.outcomes["lra"].diverged == 1 and panel.outcomes["readout"].diverged == 0
     assert list(outcome.curves.iterations) == [0, 10, 20, 30, 40]
     assert outcome.curves.matrix.shape == (5, 5)
-    by_score = {row[-1]: flags for row, flags in zip(outcome.curves.matrix, outcome.curves.flagged, strict=True)}
+    by_score = {
+        row[-1]: flags for row, flags in zip(outcome.curves.matrix, outcome.curves.flagged, strict=True)
+    }
     assert not by_score[0.8].any(), "a solved run is carried on unmarked"
     assert list(by_score[0.82]) == [False, False, True, True, True], "diverged at 10"
     assert list(by_score[0.84]) == [False, False, False, False, True], "stalled at 30"
@@ -142,7 +149,10 @@ def test_outcomes() -> None:
 
 def test_the_chapter_s_table() -> None:
     given = found(
-        parameters(SEEDS), {"readout": MIDDLE, "lra": LOW, "omega": HIGH}, omega_1=("solved", 20), lra_2=("diverged", 10)
+        parameters(SEEDS),
+        {"readout": MIDDLE, "lra": LOW, "omega": HIGH},
+        omega_1=("solved", 20),
+        lra_2=("diverged", 10),
     )
     table = summary(given).reset_index()
     assert list(table["condition"]) and len(table) == 3
@@ -155,7 +165,9 @@ def test_the_chapter_s_table() -> None:
 
 def test_the_same_results_give_the_same_words_in_any_order() -> None:
     asked = parameters(SEEDS)
-    results = [result_of(config, 0.1 * config.seed + (config.learner.name == "lra") * 0.2) for config in asked.runs()]
+    results = [
+        result_of(config, 0.1 * config.seed + (config.learner.name == "lra") * 0.2) for config in asked.runs()
+    ]
     assert finding(panels(asked, frame(results))) == finding(panels(asked, frame(results)))
 
 

@@ -25,7 +25,10 @@ def drawn(seed: int, runs: int = len(RATES)) -> Parameters:
     """Anything of the parameters' shapes, other numbers for every seed."""
     g = torch.Generator().manual_seed(seed)
     return Parameters(
-        **{name: torch.randn(runs, *shape, generator=g, dtype=torch.float64) for name, shape in SHAPES.items()}
+        **{
+            name: torch.randn(runs, *shape, generator=g, dtype=torch.float64)
+            for name, shape in SHAPES.items()
+        }
     )
 
 

@@ -102,7 +102,7 @@ def test_a_run_is_the_same_after_others_left_the_batch(learner: str, optimiser: 
             batch_size=8,
             max_iterations=60 if optimiser == "sgd" else 24,
             validate_every=3,
-            patience=4,
+            patience=5,
             solved_error=0.3,
         )
 
@@ -220,10 +220,8 @@ def loss_of(weights: list[Tensor], batch: Batch) -> float:
 def share_right(weights: list[Tensor], batch: Batch) -> float:
     """The accuracy of one network on a set (R = 1)."""
     found, wanted = outputs(weights, batch.inputs[:, 0]), batch.targets[0]
-    if wanted.is_floating_point():
-        right = (found - wanted)[:, 0] ** 2 <= 0.04
-    else:
-        right = found.argmax(1) == wanted
+    real = wanted.is_floating_point()
+    right = (found - wanted)[:, 0] ** 2 <= 0.04 if real else found.argmax(1) == wanted
     return right.double().mean().item()
 
 
@@ -282,7 +280,7 @@ def test_training_equals_a_slow_loop(learner: str, task: str, optimiser: str) ->
             if expected["training_loss"] is None:
                 assert row["training_loss"] is None
             else:
-                assert row["training_loss"] == pytest.approx(expected["training_loss"], rel=1e-4)
+                assert row["training_loss"] == pytest.approx(expected["training_loss"], rel=1e-3)
             # A sequence may lie on the boundary: one of 50 may differ by rounding.
             assert row["validation_accuracy"] == pytest.approx(expected["validation_accuracy"], abs=0.021)
         assert result.history[-1]["validation_accuracy"] == result.validation_accuracy

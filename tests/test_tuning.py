@@ -55,7 +55,9 @@ def test_trials_spread_over_their_ranges() -> None:
 ANY = train(run_config(max_iterations=1))
 
 
-def result(seed: int, validation: float, test: float, iterations: int = 100, status: Any = "stalled") -> RunResult:
+def result(
+    seed: int, validation: float, test: float, iterations: int = 100, status: Any = "stalled"
+) -> RunResult:
     """A result made by hand; the seed tells which."""
     return replace(
         ANY,
@@ -113,7 +115,10 @@ def test_the_choice_never_reads_the_test_accuracy() -> None:
 
 def test_chosen_settings_are_what_a_profile_holds() -> None:
     tried = trials(PARAMETERS, "temporal_order", 20, 1)
-    results = {kind: [RunResult(run, "stalled", 1, 0.5, 0.5, [], 0.1) for run in runs] for kind, runs in tried.items()}
+    results = {
+        kind: [RunResult(run, "stalled", 1, 0.5, 0.5, [], 0.1) for run in runs]
+        for kind, runs in tried.items()
+    }
     dumped = chosen(results).model_dump()
     again = RegularisationParameters.checked(VALUES | {"settings": dict.fromkeys(VALUES["tasks"], dumped)})
     wanted = {run.model_copy(update={"seed": 4}).key() for runs in tried.values() for run in runs}

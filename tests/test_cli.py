@@ -1,0 +1,386 @@
+"""The shell: exit codes, one line on stderr for what is wrong, one JSON document on stdout, nothing written in vain."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from lra_companion import cli, notebooks, training, tuning
+from lra_companion.store import ResultStore
+from lra_companion.training import train
+from runs import OPTIMISERS, outcome
+
+QUICK = "--max-iterations 3 --validate-every 2 --hidden-size 4 --batch-size 2 --sequence-length 10"
+
+
+class Done(NamedTuple):
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+Shell = Callable[[str], Done]
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Run the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str) -> Done:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["lra-companion", *shlex.split(line)])
+            patch.setattr(sys, "stderr", sys.stderr)  # put back whatever --quiet does to it
+            with pytest.raises(SystemExit) as caught:
+                cli.main()
+        code = caught.value.code
+        return Done(code if isinstance(code, int) else 0 if code is None else 1, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def small_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure accuracy on few sequences: there is no option for it, and 10,000 take a while."""
+    real = training.Task.evaluation_batch
+    monkeypatch.setattr(
+        training.Task, "evaluation_batch", lambda self, seed, split, size: real(self, seed, split, 50)
+    )
+
+
+# What is wrong
+
+WRONG = [
+    # command, words that the message must hold
+    ("train", ["task"]),
+    ("train --task sorting", ["task.name", "'sorting'", "temporal_order", "adding"]),
+    ("train --task adding --learner hebb", ["learner", "'hebb'", "lra", "bptt", "readout"]),
+    ("train --task adding --sequence-length 9", ["sequence_length = 9", "10"]),
+    ("train --task adding --sequence-length 9.5", ["sequence-length", "9.5", "integer"]),
+    ("train --task adding --hidden-size 0", ["hidden_size = 0", "1"]),
+    ("train --task adding --optimiser momentum", ["optimiser.name", "'momentum'", "adam"]),
+    ("train --task adding --learning-rate 0", ["learning_rate = 0.0", "greater than 0"]),
+    ("train --task adding --learning-rate nan", ["learning_rate = nan", "finite"]),
+    ("train --task adding --learning-rate inf", ["learning_rate = inf", "finite"]),
+    ("train --task adding --learning-rate fast", ["learning-rate", "fast", "number"]),
+    ("train --task adding --local-loss huber", ["local_loss", "'huber'", "log_penalty", "mse"]),
+    ("train --task adding --reduction sum", ["reduction", "'sum'", "mean", "per_example"]),
+    ("train --task adding --target-step-size -1", ["target_step_size = -1.0", "greater than 0"]),
+    ("train --task adding --inner-steps 0", ["inner_steps = 0", "1"]),
+    ("train --task adding --clip-norm -1", ["clip_norm = -1.0", "0"]),
+    ("train --task adding --clip-mode cut", ["clip_mode", "'cut'", "normalise"]),
+    ("train --task adding --target-clip-norm -1", ["target_clip_norm = -1.0"]),
+    ("train --task adding --target-clip-mode cut", ["target_clip_mode", "'cut'"]),
+    ("train --task adding --regularisation-strength -0.1", ["regularisation_strength = -0.1"]),
+    ("train --task adding --regularisation-scope all", ["regularisation_scope", "'all'", "batch", "example"]),
+    ("train --task adding --batch-size 0", ["batch_size = 0"]),
+    ("train --task adding --max-iterations 0", ["max_iterations = 0"]),
+    ("train --task adding --validate-every 0", ["validate_every = 0"]),
+    ("train --task adding --patience 0", ["patience = 0"]),
+    ("train --task adding --seed -1", ["seed = -1", "0"]),
+    ("train --task adding --seed 9223372036854775808", ["seed = 9223372036854775808"]),
+    ("train --task adding --learner bptt --inner-steps 3", ["inner_steps = 3"]),
+    ("train --task adding --learner readout --clip-norm 1", ["clip_norm = 1.0"]),
+    ("train --task adding --lerning-rate 1", ["--lerning-rate"]),
+    ("train --task adding surplus", ["surplus"]),
+    ("trian --task adding", ["trian"]),
+    ("notebook 01_task", ["notebook = '01_task'", "did you mean 01_tasks"]),
+    ("notebook 01_tasks --profile smok", ["profile = 'smok'", "did you mean smoke"]),
+    ("notebook 01_tasks -p sedes '[1]' --profile smoke", ["sedes = [1]", "did you mean seeds"]),
+    ("notebook 01_tasks -p seeds '[1, 1]' --profile smoke", ["seeds = [1, 1]", "differ"]),
+    ("notebook 01_tasks -p seeds two --profile smoke", ["seeds = 'two'", "list"]),
+    ("notebook 01_tasks -p seeds '[1' --profile smoke", ["seeds = '[1'", "YAML"]),
+    ("notebook 01_tasks -p seeds --profile smoke", ["seeds"]),
+    ("notebook 01_tasks -p --profile smoke", ["-p"]),
+    ("notebook 01_tasks --sedes 1 --profile smoke", ["--sedes"]),
+    ("notebook 01_tasks -p jobs 2 --profile smoke", ["jobs = 2", "option"]),
+    ("notebook 01_tasks --jobs -1 --profile smoke", ["jobs = -1"]),
+    ("notebook 01_tasks -p max_iterations 0 --profile smoke", ["max_iterations = 0"]),
+    ("notebook", ["name"]),
+    ("reproduce --profile none", ["profile = 'none'", "known are", "smoke"]),
+    ("reproduce --profile smoke --jobs -2", ["jobs = -2"]),
+    ("status --profile none", ["profile = 'none'"]),
+    ("tune --profile none", ["profile = 'none'"]),
+    ("tune --trials 0", ["trials", "1"]),
+    ("tune --profile smoke --task temporal_oder --results found", ["temporal_oder", "temporal_order"]),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), WRONG, ids=[line for line, _ in WRONG])
+def test_wrong_input(line: str, words: list[str], shell: Shell, tmp_path: Path) -> None:
+    done = shell(line)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("lra-companion: ") and done.err.count("\n") == 1, done.err
+    for word in words:
+        assert word.lower() in done.err.lower()
+    assert "Traceback" not in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+BROKEN_PROFILES = {
+    "no YAML": ("01_tasks: [", ["broken"]),
+    "empty": ("", ["broken"]),
+    "a list": ("- 01_tasks", ["broken"]),
+    "an unknown notebook": ("01_task: {seeds: [1]}", ["01_task", "did you mean 01_tasks"]),
+    "a notebook missing": ("05_regularisation: {}", ["01_tasks"]),
+    "no parameters": ("01_tasks:", ["01_tasks"]),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_PROFILES)
+def test_a_broken_profile(
+    kind: str, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("profiles")
+    text, words = BROKEN_PROFILES[kind]
+    (folder / "broken.yaml").write_text(text)
+    monkeypatch.setattr(notebooks, "PROFILES", folder)
+    done = shell("notebook 01_tasks --profile broken")
+    assert done.code == 2 and done.err.count("\n") == 1 and done.out == ""
+    for word in words:
+        assert word in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command as a shell runs it."""
+    script = Path(sys.executable).with_name("lra-companion")
+    return subprocess.run(
+        [script, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_exit_codes_and_streams_of_the_real_command(tmp_path: Path) -> None:
+    wrong = command("train", "--task", "sorting", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.count("\n") == 1 and "sorting" in wrong.stderr
+    arguments = shlex.split(f"train --task random_permutation --learner bptt --json --seed 3 {QUICK}")
+    right = command(*arguments, cwd=tmp_path)
+    assert (right.returncode, right.stderr) == (0, "")
+    assert json.loads(right.stdout)["iterations"] == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+# train
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("task", ["temporal_order", "temporal_order_3bit", "random_permutation", "adding"])
+@pytest.mark.parametrize("learner", ["lra", "bptt", "readout"])
+def test_every_learner_task_and_optimiser_trains(
+    learner: str, task: str, optimiser: str, shell: Shell, small_validation: None
+) -> None:
+    done = shell(
+        f"train --task {task} --learner {learner} --optimiser {optimiser} --learning-rate 0.01 --json {QUICK}"
+    )
+    assert (done.code, done.err) == (0, "")
+    document = json.loads(done.out)
+    config = document["config"]
+    assert (config["task"]["name"], config["learner"]["name"]) == (task, learner)
+    assert config["optimiser"] == {"name": optimiser, "learning_rate": 0.01}
+    assert (document["status"], document["iterations"]) == ("max_iterations", 3)
+    assert [row["iteration"] for row in document["history"]] == [0, 2, 3]
+
+
+def test_json_holds_what_training_gives(shell: Shell, small_validation: None, tmp_path: Path) -> None:
+    done = shell(
+        f"train --task adding --learner lra --local-loss mse --reduction per_example --target-step-size 2 "
+        f"--inner-steps 2 --clip-norm 0.5 --clip-mode normalise --target-clip-norm 0.25 --target-clip-mode clip "
+        f"--regularisation-strength 0.1 --regularisation-scope example --patience 7 --seed 11 --json {QUICK}"
+    )
+    document = json.loads(done.out)
+    config = cli.RunConfig.model_validate(document["config"])
+    assert config.learner.model_dump() == config.learner.model_dump() | {
+        "name": "lra",
+        "local_loss": "mse",
+        "reduction": "per_example",
+        "target_step_size": 2.0,
+        "inner_steps": 2,
+        "clip_norm": 0.5,
+        "clip_mode": "normalise",
+        "target_clip_norm": 0.25,
+        "target_clip_mode": "clip",
+        "regularisation_strength": 0.1,
+        "regularisation_scope": "example",
+    }
+    assert (config.seed, config.protocol.patience, config.protocol.batch_size) == (11, 7, 2)
+    assert document["key"] == config.key()
+    expected = outcome(train(config))
+    for name in ("status", "iterations", "validation_accuracy", "test_accuracy", "history"):
+        assert document[name] == expected[name]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_survives_divergence(shell: Shell, small_validation: None) -> None:
+    done = shell(f"train --task adding --learner readout --learning-rate 1e38 --json {QUICK}")
+
+    def refuse(name: str) -> Any:
+        raise AssertionError(f"{name} is no JSON")
+
+    assert json.loads(done.out, parse_constant=refuse)["status"] == "diverged"
+    assert done.code == 0
+
+
+def test_the_table_for_readers(shell: Shell, small_validation: None) -> None:
+    done = shell(f"train --task adding --learner bptt {QUICK}")
+    assert (done.code, done.err) == (0, "")
+    assert "validation accuracy" in done.out
+    assert "max_iterations after 3 iterations; test accuracy 0." in done.out
+
+
+def test_quiet(shell: Shell, small_validation: None) -> None:
+    assert shell(f"train --task adding --learner bptt --quiet {QUICK}") == Done(0, "", "")
+    done = shell(f"train --task adding --learner bptt --quiet --json {QUICK}")
+    assert (done.code, done.err) == (0, "") and json.loads(done.out)["iterations"] == 3
+
+
+class Broken:
+    """A learner with a defect."""
+
+    def __init__(self, _: Any) -> None:
+        pass
+
+    def gradients(self, *_: Any, **__: Any) -> Any:
+        raise ArithmeticError("out of sorts")
+
+
+@pytest.mark.parametrize("quiet", ["", "--quiet"])
+def test_a_failed_training_is_one_line_and_code_1(
+    quiet: str, shell: Shell, small_validation: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "make_learner", Broken)
+    done = shell(f"train --task adding {quiet} {QUICK}")
+    assert done.code == 1 and done.out == ""
+    assert done.err.count("\n") == 1 and "out of sorts" in done.err
+
+
+def test_an_interruption_is_one_line_and_code_1(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "train_many", interrupt)
+    done = shell(f"train --task adding {QUICK}")
+    assert done.code in (1, 130) and done.err.count("\n") == 1 and "interrupted" in done.err
+
+
+# notebook
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What notebooks would have been run with."""
+    calls: list[tuple[Any, ...]] = []
+
+    def record(*arguments: Any) -> Path:
+        calls.append(arguments)
+        return Path("done.ipynb")
+
+    monkeypatch.setattr(notebooks, "run_notebook", record)
+    return calls
+
+
+def test_parameters_of_a_notebook_are_yaml(shell: Shell, asked: list[tuple[Any, ...]]) -> None:
+    done = shell(
+        "notebook 05_regularisation -p seeds '[1, 2]' -p clip_norm 0.5 --profile smoke "
+        "-p tasks '[adding]' --parameter local_loss mse --jobs 3 -p regularisation_strengths [] "
+        "-p settings '{adding: {readout: {learning_rate: 0.1}}}' --output-dir out --results store"
+    )
+    assert done == Done(0, "done.ipynb\n", "")
+    changes = {
+        "seeds": [1, 2],
+        "clip_norm": 0.5,
+        "tasks": ["adding"],
+        "local_loss": "mse",
+        "regularisation_strengths": [],
+        "settings": {"adding": {"readout": {"learning_rate": 0.1}}},
+    }
+    assert asked == [("05_regularisation", "smoke", changes, Path("out"), Path("store"), 3)]
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "0.001", "1E-3"])
+def test_numbers_in_any_notation(text: str, shell: Shell, asked: list[tuple[Any, ...]]) -> None:
+    shell(f"notebook 05_regularisation -p clip_norm {text} --profile smoke")
+    assert asked[0][2] == {"clip_norm": 0.001}
+
+
+def test_all_cores_unless_told_otherwise(shell: Shell, asked: list[tuple[Any, ...]]) -> None:
+    shell("notebook 01_tasks")
+    name, profile, changes, _, _, jobs = asked[0]
+    assert (name, profile, changes) == ("01_tasks", "quick", {}) and jobs >= 1
+
+
+def test_a_failing_notebook_is_one_line_and_code_1(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Path:
+        raise notebooks.NotebookFailedError("01_tasks: ValueError: no")
+
+    monkeypatch.setattr(notebooks, "run_notebook", fail)
+    assert shell("notebook 01_tasks") == Done(1, "", "lra-companion: 01_tasks: ValueError: no\n")
+
+
+# status, book, tune
+
+
+def test_status_counts_what_is_done(shell: Shell, tmp_path: Path) -> None:
+    runs = notebooks.profile_runs("smoke")
+    everything = {name: {"done": 0, "left": len(of)} for name, of in runs.items()}
+    done = shell("status --profile smoke --json --results store")
+    assert json.loads(done.out) == {"profile": "smoke", "notebooks": everything}
+    assert list(tmp_path.iterdir()) == []
+    store = ResultStore("store")
+    for run in runs["01_tasks"][:3]:
+        store.put(train(run))
+    everything["01_tasks"] = {"done": 3, "left": len(runs["01_tasks"]) - 3}
+    done = shell("status --profile smoke --json --results store")
+    assert json.loads(done.out)["notebooks"] == everything
+    table = shell("status --profile smoke --results store").out
+    line = next(line for line in table.splitlines() if "01_tasks" in line)
+    assert "3" in line and str(len(runs["01_tasks"]) - 3) in line
+
+
+def test_status_of_a_folder_that_is_a_file(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("in the way")
+    done = shell("status --profile smoke --results store")
+    assert done.code in (1, 2) and done.err.count("\n") == 1 and "store" in done.err
+
+
+def test_the_book_is_not_built_while_runs_are_missing(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(notebooks, "build_site", lambda _: pytest.fail("built"))
+    done = shell("book --build site")
+    assert done.code == 1 and done.err.count("\n") == 1
+    wanted = {run.key() for runs in notebooks.profile_runs("quick").values() for run in runs}
+    assert f"{len(wanted)} runs" in done.err and "reproduce --profile quick" in done.err
+    assert not (tmp_path / "site").exists()
+
+
+def test_tuning_prints_settings_that_a_profile_takes(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yaml
+
+    from lra_companion.experiments import TaskSettings
+
+    done = shell("tune --profile smoke --trials 1 --task temporal_order --results found --jobs 1")
+    assert done.code == 0
+    ((name, settings),) = yaml.safe_load(done.out).items()
+    assert name == "temporal_order"
+    TaskSettings.model_validate(settings)
+    stored = list(ResultStore("found").load_all())
+    assert len(stored) == 3 and {result.config.seed for result in stored} == {tuning.TUNING_SEED}
+
+
+def test_help_needs_no_input(shell: Shell) -> None:
+    done = shell("--help")
+    assert done.code == 0 and done.err == ""
+    for name in ("train", "notebook", "reproduce", "book", "status", "tune"):
+        assert name in done.out
