@@ -5,7 +5,7 @@ All intervals are 95 % percentile bootstraps over seeds (Wilson for shares), dra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -185,29 +185,22 @@ def readout_sentence(levels: Sequence[ReadoutLevel]) -> str:
 
 def finding(found: Sequence[Panel]) -> str:
     """Two sentences for the top of the regularisation chapter: what Ω did to LRA, and whether LRA beat the control."""
-    return " ".join(_first_sentence(found)) + " " + " ".join(_second_sentence(found))
-
-
-def _first_sentence(found: Sequence[Panel]) -> Iterator[str]:
-    yield "With regularisation, LRA's accuracy on unseen sequences"
-    clauses = []
-    for panel in found:
-        plain, tuned = (panel.outcomes[name].accuracy.value for name in ("lra", panel.tuned))
-        verb = _direction(panel.gain.iqm, "rose", "fell", "did not clearly change")
-        clauses.append(
-            f"{verb} on {panel.title} (from {plain:.2f} to {tuned:.2f}; gain {panel.gain.iqm:.2f})"
+    lengths = {panel.sequence_length for panel in found}
+    where = f" at T = {lengths.pop()}" if len(lengths) == 1 else ""
+    places = [TASK_TITLES[panel.task] if where else panel.title for panel in found]
+    gains, margins = [], []
+    for panel, place in zip(found, places, strict=True):
+        readout, plain, tuned = (
+            panel.outcomes[name].accuracy.value for name in ("readout", "lra", panel.tuned)
         )
-    yield _listed(clauses) + "."
-
-
-def _second_sentence(found: Sequence[Panel]) -> Iterator[str]:
-    yield "Against the control, a trained readout on an untrained network, regularised LRA"
-    clauses = []
-    for panel in found:
+        verb = _direction(panel.gain.iqm, "rose", "fell", "did not clearly change")
+        gains.append(f"{verb} on {place} (from {plain:.2f} to {tuned:.2f}; difference {panel.gain.iqm:.2f})")
         verb = _direction(panel.margin.iqm, "was better", "was worse", "was not clearly different")
-        readout = panel.outcomes["readout"].accuracy.value
-        clauses.append(f"{verb} on {panel.title} (readout {readout:.2f}; difference {panel.margin.iqm:.2f})")
-    yield _listed(clauses) + "."
+        margins.append(f"{verb} on {place} (readout {readout:.2f}; difference {panel.margin.iqm:.2f})")
+    return (
+        f"With regularisation, LRA's accuracy on unseen sequences{where} {_listed(gains)}. "
+        f"Against the control, a trained readout on an untrained network, regularised LRA {_listed(margins)}."
+    )
 
 
 def _direction(difference: Estimate, up: str, down: str, unclear: str) -> str:

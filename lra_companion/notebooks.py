@@ -48,7 +48,9 @@ def profile_parameters(profile: str) -> dict[str, dict[str, Any]]:
         raise ValueError(f"profile = {profile!r}: unknown{did_you_mean(profile, profiles)}")
     document = read_yaml(f"profile {profile}", (PROFILES / f"{profile}.yaml").read_text(encoding="utf-8"))
     if not isinstance(document, dict):
-        raise ValueError(f"profile {profile} = {str(document)[:60]!r}: must map notebooks to their parameters")
+        raise ValueError(
+            f"profile {profile} = {str(document)[:60]!r}: must map notebooks to their parameters"
+        )
     for name, values in document.items():
         if not isinstance(values, dict):
             raise ValueError(f"profile {profile}: {name} = {values!r}: must map parameters to values")

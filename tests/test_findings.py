@@ -60,14 +60,14 @@ def test_a_clear_gain() -> None:
     assert panel.plain_margin.mean.value == pytest.approx(-0.288)
     text = finding([panel])
     first, second = text.split(". Against")
-    assert "rose on temporal order, T = 20 (from 0.21 to 0.82; gain 0.60 [" in first
-    assert "was better on temporal order, T = 20 (readout 0.50; difference 0.32 [" in second
+    assert "rose on temporal order (from 0.21 to 0.82; difference 0.60 [" in first
+    assert "was better on temporal order (readout 0.50; difference 0.32 [" in second
     assert not any(word in text for word in ("fell", "did not clearly change", "worse", "different"))
 
 
 def test_a_clear_loss() -> None:
     text = finding(found(parameters(SEEDS), {"readout": MIDDLE, "lra": HIGH, "omega": LOW}))
-    assert "fell on temporal order, T = 20 (from 0.82 to 0.21; gain -0.60 [" in text
+    assert "fell on temporal order (from 0.82 to 0.21; difference -0.60 [" in text
     assert "was worse on temporal order" in text
     assert "rose" not in text and "better" not in text
 
@@ -81,7 +81,7 @@ def test_no_difference() -> None:
 
 def test_the_same_scores_everywhere_show_nothing() -> None:
     text = finding(found(parameters(SEEDS), {"readout": MIDDLE, "lra": MIDDLE, "omega": MIDDLE}))
-    assert "did not clearly change" in text and "gain 0.00 [0.00, 0.00]" in text
+    assert "did not clearly change" in text and "difference 0.00 [0.00, 0.00]" in text
     assert "-0.00" not in text
 
 
@@ -95,7 +95,7 @@ def test_one_seed_decides_nothing() -> None:
     (panel,) = found(parameters([7]), {"readout": [0.1], "lra": [0.2], "omega": [0.9]})
     text = finding([panel])
     assert "did not clearly change" in text and "was not clearly different" in text
-    assert "gain 0.70 (n = 1)" in text and "nan" not in text
+    assert "difference 0.70 (n = 1)" in text and "nan" not in text
     assert panel.outcomes[panel.tuned].scores == {7: 0.9}
 
 
