@@ -63,7 +63,7 @@ def train(
     task: Annotated[
         str, typer.Option(help="temporal_order, temporal_order_3bit, random_permutation or adding.")
     ],
-    learner: Annotated[str, typer.Option(help="lra, bptt or readout.")] = "lra",
+    learner: Annotated[str, typer.Option(help="lra, bptt, readout or lra_released.")] = "lra",
     sequence_length: Annotated[int, typer.Option(help="T, time steps.")] = 20,
     hidden_size: Annotated[int | None, typer.Option(help="H, hidden units.")] = None,
     optimiser: Annotated[str | None, typer.Option(help="sgd, nesterov, adam, rmsprop or adagrad.")] = None,
@@ -80,6 +80,10 @@ def train(
         float | None, typer.Option(help="alpha of eqs. 4, 6 and 7; 0: off.")
     ] = None,
     regularisation_scope: Annotated[str | None, typer.Option(help="batch or example (eq. 8).")] = None,
+    released_nan: Annotated[
+        bool | None,
+        typer.Option("--released-nan", help="lra_released: NaN where |d| = 0, as in the public code."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="B, sequences per iteration.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Updates at most.")] = None,
     validate_every: Annotated[int | None, typer.Option(help="Updates between two checks.")] = None,
@@ -102,6 +106,7 @@ def train(
         "target_clip_mode": target_clip_mode,
         "regularisation_strength": regularisation_strength,
         "regularisation_scope": regularisation_scope,
+        "released_nan": released_nan,
     }
     protocol = {
         "batch_size": batch_size,

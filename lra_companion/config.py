@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -19,6 +19,7 @@ METHOD_VERSION = 1
 
 TaskName = Literal["temporal_order", "temporal_order_3bit", "random_permutation", "adding"]
 LocalLossName = Literal["mse", "log_penalty"]
+ReleasedLossName = Literal["mse", "log_penalty"]
 Reduction = Literal["mean", "per_example"]
 ClipMode = Literal["clip", "normalise"]
 Scope = Literal["batch", "example"]
@@ -97,7 +98,26 @@ class ReadoutConfig(StrictModel):
     name: Literal["readout"]
 
 
-LearnerConfig = Annotated[LRAConfig | BPTTConfig | ReadoutConfig, Field(discriminator="name")]
+class LRAReleasedConfig(StrictModel):
+    """What the paper's public code computes. The letters: beta = target_step_size, K = inner_steps, c = clip_norm (0: off),
+    alpha = regularisation_strength.
+
+    With alpha > 0 a batch may not be larger than the hidden layer, as there. Where |d| = 0 the code's Ω is NaN and ends the
+    run; here it contributes nothing, unless ``released_nan`` asks for the NaN.
+    """
+
+    name: Literal["lra_released"]
+    local_loss: ReleasedLossName = "log_penalty"
+    target_step_size: Positive = 1.0
+    inner_steps: Annotated[int, Field(ge=1, le=1000)] = 10
+    clip_norm: NonNegative = 1.0
+    regularisation_strength: NonNegative = 0.0
+    released_nan: bool = False
+
+
+LearnerConfig = Annotated[
+    LRAConfig | BPTTConfig | ReadoutConfig | LRAReleasedConfig, Field(discriminator="name")
+]
 
 
 class ProtocolConfig(StrictModel):
@@ -123,6 +143,15 @@ class RunConfig(StrictModel):
     protocol: ProtocolConfig = ProtocolConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)]
 
+    @model_validator(mode="after")
+    def _batch_fits_the_diagonal(self) -> Self:
+        learner, size, hidden = self.learner, self.protocol.batch_size, self.network.hidden_size
+        if isinstance(learner, LRAReleasedConfig) and learner.regularisation_strength > 0 and size > hidden:
+            raise ValueError(
+                f"protocol.batch_size = {size}: lra_released with regularisation needs at most network.hidden_size = {hidden}"
+            )
+        return self
+
     def key(self) -> str:
         """Stable name of this run: 16 hexadecimal digits of SHA-256 over METHOD_VERSION and the canonical JSON.
 
@@ -145,4 +174,8 @@ def _describe(item: Any) -> str:
     field = ".".join(str(part) for part in item["loc"]) or "config"
     if item["type"] == "missing":
         return f"{field}: is missing"
+    if (
+        not item["loc"] and item["type"] == "value_error"
+    ):  # from RunConfig itself: names the fields it is about
+        return str(item["ctx"]["error"])
     return f"{field} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lra_companion.config import RunConfig
-from lra_companion.learners import make_learner
+from lra_companion.learners import Diagnostics, make_learner
 from lra_companion.network import Batch, Parameters, initial_parameters, predict
 from lra_companion.optimisers import Optimiser
 from lra_companion.randomness import Split
@@ -103,6 +103,7 @@ _PER_RUN_SETTINGS = {
     "regularise_recurrent",
     "regularise_readout",
     "regularise_input",
+    "released_nan",
 }
 
 
@@ -209,12 +210,15 @@ class _Group:
         return batch
 
     def _diagnose(self) -> dict[str, list[Any]]:
-        """The learner's measurements on the coming batch, run by run: per-step lists or single numbers."""
+        """The learner's measurements on the coming batch, run by run: per-step lists or single numbers.
+
+        Only what all learners' diagnostics have: a rule may hand more to who asks it, too much to store at each check.
+        """
         _, diagnostics = self.learner.gradients(self.parameters, self._batch(), diagnose=True)
         measured = {
-            name: value for name, value in vars(diagnostics).items() if name != "loss" and value is not None
+            item.name: getattr(diagnostics, item.name) for item in fields(Diagnostics) if item.name != "loss"
         }
-        return {name: value.t().tolist() for name, value in measured.items()}
+        return {name: value.t().tolist() for name, value in measured.items() if value is not None}
 
     def _accuracy(self, place: int, split: Split, size: int) -> float:
         """Share of a run's validation or test set that its network gets right. One run at a time: its result must not

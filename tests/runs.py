@@ -27,6 +27,8 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "bptt": {"name": "bptt"},
     "bptt_omega": {"name": "bptt", "clip_norm": 0.5, "regularisation_strength": 0.2},
     "readout": {"name": "readout"},
+    "lra_released": {"name": "lra_released", "inner_steps": 2, "clip_norm": 0.05},
+    "lra_released_omega": {"name": "lra_released", "inner_steps": 2, "regularisation_strength": 0.3},
 }
 OPTIMISERS = ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]
 

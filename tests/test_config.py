@@ -15,12 +15,14 @@ from lra_companion import config as config_module
 from lra_companion.config import (
     BPTTConfig,
     LRAConfig,
+    LRAReleasedConfig,
     NetworkConfig,
     OptimiserConfig,
     ProtocolConfig,
     ReadoutConfig,
     RunConfig,
     TaskConfig,
+    parse,
 )
 
 BASE: dict[str, Any] = {
@@ -42,6 +44,15 @@ BASE: dict[str, Any] = {
     },
     "protocol": {"batch_size": 10, "max_iterations": 3000, "validate_every": 50, "patience": 7},
     "seed": 3,
+}
+RELEASED = {
+    "name": "lra_released",
+    "local_loss": "log_penalty",
+    "target_step_size": 10.0,
+    "inner_steps": 5,
+    "clip_norm": 1.5,
+    "regularisation_strength": 0.1,
+    "released_nan": False,
 }
 BPTT = {"name": "bptt", "clip_norm": 0.5, "regularisation_strength": 0.2, "regularisation_scope": "batch"}
 OUTSIDE_FLOATS = (math.nan, math.inf, -math.inf, -0.5)
@@ -125,7 +136,12 @@ def test_every_optimiser_is_accepted(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("learner", "kind"),
-    [(BPTT, BPTTConfig), ({"name": "readout"}, ReadoutConfig), ({"name": "lra"}, LRAConfig)],
+    [
+        (BPTT, BPTTConfig),
+        ({"name": "readout"}, ReadoutConfig),
+        ({"name": "lra"}, LRAConfig),
+        ({"name": "lra_released"}, LRAReleasedConfig),
+    ],
 )
 def test_the_learner_s_name_decides_its_model(learner: dict[str, Any], kind: type) -> None:
     """One model per learning rule."""
@@ -236,7 +252,7 @@ def test_unknown_choices(path: str, value: Any) -> None:
     [
         ("task.name", ["temporal_order", "temporal_order_3bit", "random_permutation", "adding"]),
         ("optimiser.name", ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]),
-        ("learner.name", ["lra", "bptt", "readout"]),
+        ("learner.name", ["lra", "bptt", "readout", "lra_released"]),
         ("learner.local_loss", ["mse", "log_penalty"]),
         ("learner.reduction", ["mean", "per_example"]),
         ("learner.clip_mode", ["clip", "normalise"]),
@@ -258,7 +274,9 @@ def test_unknown_fields(path: str) -> None:
     assert_refused(path, 0.9)
 
 
-@pytest.mark.parametrize("learner", [{"name": "lra"}, BPTT, {"name": "readout"}], ids=lambda s: s["name"])
+@pytest.mark.parametrize(
+    "learner", [{"name": "lra"}, BPTT, {"name": "readout"}, RELEASED], ids=lambda s: s["name"]
+)
 def test_unknown_fields_of_learners(learner: dict[str, Any]) -> None:
     """A setting of another learner is not silently ignored either."""
     message = error_of(with_learner({**learner, "momentum": 0.25}))
@@ -269,6 +287,46 @@ def test_unknown_fields_of_learners(learner: dict[str, Any]) -> None:
 def test_lra_settings_are_unknown_to_bptt(name: str) -> None:
     """bptt has no targets."""
     assert name in error_of(with_learner({**BPTT, name: 3}))
+
+
+@pytest.mark.parametrize(
+    "name", ["reduction", "clip_mode", "target_clip_norm", "regularisation_scope", "regularise_targets"]
+)
+def test_lra_settings_are_unknown_to_lra_released(name: str) -> None:
+    """The public code has one reduction, one clipping and one place for each Ω."""
+    message = error_of(with_learner({**RELEASED, name: BASE["learner"].get(name, True)}))
+    assert name in message and "not permitted" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("local_loss", ["no_such_name", "", 1, None]),
+        ("target_step_size", [0.0, -1.0, math.nan, True, "1", None]),
+        ("inner_steps", [0, -1, 2.5, True, None, 1001]),
+        ("clip_norm", [*OUTSIDE_FLOATS, *NOT_NUMBERS]),
+        ("regularisation_strength", [*OUTSIDE_FLOATS, *NOT_NUMBERS]),
+        ("released_nan", [0, 1, "yes", None]),
+    ],
+)
+def test_wrong_settings_of_lra_released(name: str, values: list[Any]) -> None:
+    """Refused with the field's name and the value, as those of the other learners."""
+    for value in values:
+        message = error_of(with_learner({**RELEASED, name: value}))
+        assert name in message and (repr(value) in message or str(value) in message), message
+
+
+def test_regularised_lra_released_needs_a_hidden_layer_as_large_as_its_batch() -> None:
+    """Its Ω reads the diagonal of (B, H); what is wrong is said in one line, with both fields."""
+    data = with_learner(RELEASED)
+    data["protocol"]["batch_size"] = data["network"]["hidden_size"]
+    RunConfig.model_validate(data)
+    data["protocol"]["batch_size"] += 1
+    with pytest.raises(
+        ValueError, match=r"^protocol\.batch_size = 51: .* at most network\.hidden_size = 50$"
+    ):
+        parse(RunConfig, data)
+    RunConfig.model_validate(data | {"learner": RELEASED | {"regularisation_strength": 0.0}})
 
 
 @pytest.mark.parametrize("path", ["task", "learner", "seed", "task.name", "task.sequence_length"])
@@ -322,7 +380,7 @@ def test_configurations_are_frozen(section: str, name: str) -> None:
     assert run == RunConfig.model_validate(BASE)
 
 
-@pytest.mark.parametrize("learner", [BASE["learner"], {"name": "lra"}, BPTT, {"name": "readout"}])
+@pytest.mark.parametrize("learner", [BASE["learner"], {"name": "lra"}, BPTT, {"name": "readout"}, RELEASED])
 @pytest.mark.parametrize("rate", [0.1, 1e-7, 0.1 + 0.2, 3.0, 1 / 3])
 def test_json_round_trip(learner: dict[str, Any], rate: float) -> None:
     """The same configuration, types and key come back, through pydantic's JSON and through plain JSON."""
@@ -365,6 +423,14 @@ OTHER_VALUES: dict[str, Any] = {
     "protocol.diagnostics": True,
     "seed": 4,
 }
+RELEASED_VALUES: dict[str, Any] = {
+    "local_loss": "mse",
+    "target_step_size": 10.5,
+    "inner_steps": 6,
+    "clip_norm": 1.25,
+    "regularisation_strength": 0.0,
+    "released_nan": True,
+}
 
 
 def fields_of(model: type[BaseModel], prefix: str) -> set[str]:
@@ -397,6 +463,10 @@ def test_every_changed_field_changes_the_key() -> None:
         ("regularisation_scope", "example"),
     ):
         keys[f"bptt.{name}"] = RunConfig.model_validate(with_learner({**BPTT, name: value})).key()
+    assert set(RELEASED_VALUES) | {"name"} == set(LRAReleasedConfig.model_fields)
+    for name, value in RELEASED_VALUES.items():
+        keys[f"lra_released.{name}"] = RunConfig.model_validate(with_learner({**RELEASED, name: value})).key()
+    keys["lra_released"] = RunConfig.model_validate(with_learner(RELEASED)).key()
     keys["bptt"] = RunConfig.model_validate(with_learner(BPTT)).key()
     keys["readout"] = RunConfig.model_validate(with_learner({"name": "readout"})).key()
     assert len(set(keys.values())) == len(keys), keys

@@ -9,8 +9,14 @@ from lra_companion.learners.base import Diagnostics, Learner
 from lra_companion.learners.bptt import BPTT
 from lra_companion.learners.lra import LRA
 from lra_companion.learners.readout import Readout
+from lra_companion.learners.released import LRAReleased
 
-LEARNERS: dict[str, Callable[[Sequence[Any]], Learner]] = {"lra": LRA, "bptt": BPTT, "readout": Readout}
+LEARNERS: dict[str, Callable[[Sequence[Any]], Learner]] = {
+    "lra": LRA,
+    "bptt": BPTT,
+    "readout": Readout,
+    "lra_released": LRAReleased,
+}
 """Learning rules by name; a config's ``name`` is the key."""
 
 __all__ = ["LEARNERS", "Diagnostics", "Learner", "make_learner"]
