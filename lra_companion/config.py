@@ -18,7 +18,7 @@ METHOD_VERSION = 1
 """Raised whenever a change makes the same config compute something else; stored results of other versions are ignored."""
 
 TaskName = Literal["temporal_order", "temporal_order_3bit", "random_permutation", "adding"]
-LocalLossName = Literal["mse", "log_penalty"]
+LocalLossName = Literal["mse", "log_penalty", "huber", "l1", "cosine"]
 Reduction = Literal["mean", "per_example"]
 ClipMode = Literal["clip", "normalise"]
 Scope = Literal["batch", "example"]

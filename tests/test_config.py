@@ -237,7 +237,7 @@ def test_unknown_choices(path: str, value: Any) -> None:
         ("task.name", ["temporal_order", "temporal_order_3bit", "random_permutation", "adding"]),
         ("optimiser.name", ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]),
         ("learner.name", ["lra", "bptt", "readout"]),
-        ("learner.local_loss", ["mse", "log_penalty"]),
+        ("learner.local_loss", ["mse", "log_penalty", "huber", "l1", "cosine"]),
         ("learner.reduction", ["mean", "per_example"]),
         ("learner.clip_mode", ["clip", "normalise"]),
         ("learner.regularisation_scope", ["batch", "example"]),
