@@ -61,10 +61,13 @@ def main() -> None:
 @app.command()
 def train(
     task: Annotated[
-        str, typer.Option(help="temporal_order, temporal_order_3bit, random_permutation or adding.")
+        str,
+        typer.Option(
+            help="temporal_order, temporal_order_3bit, random_permutation, adding or sequential_digits."
+        ),
     ],
     learner: Annotated[str, typer.Option(help="lra, bptt or readout.")] = "lra",
-    sequence_length: Annotated[int, typer.Option(help="T, time steps.")] = 20,
+    sequence_length: Annotated[int, typer.Option(help="T, time steps; 64 or 8 for sequential_digits.")] = 20,
     hidden_size: Annotated[int | None, typer.Option(help="H, hidden units.")] = None,
     optimiser: Annotated[str | None, typer.Option(help="sgd, nesterov, adam, rmsprop or adagrad.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The optimiser's step size.")] = None,

@@ -76,8 +76,8 @@ def run_group(
 ) -> Iterator[tuple[int, RunResult]]:
     """Train runs of one shape side by side; yield (index, result) as each ends.
 
-    ``on_iteration`` is told how many runs made a step. Raises ValueError where configs differ in anything but the seed, the learning
-    rate and the settings that a learner takes per run.
+    ``on_iteration`` is told how many runs made a step. Raises ValueError where configs differ in anything but the seed, the
+    learning rate and the settings that a learner takes per run.
     """
     if len({shape_key(config) for config in configs}) > 1:
         raise ValueError("configs: runs trained side by side must have one shape; train_many groups them")
