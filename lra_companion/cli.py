@@ -61,14 +61,17 @@ def main() -> None:
 @app.command()
 def train(
     task: Annotated[
-        str, typer.Option(help="temporal_order, temporal_order_3bit, random_permutation or adding.")
+        str,
+        typer.Option(
+            help="temporal_order, temporal_order_3bit, random_permutation, adding or sequential_digits."
+        ),
     ],
     learner: Annotated[str, typer.Option(help="lra, bptt, readout or lra_released.")] = "lra",
-    sequence_length: Annotated[int, typer.Option(help="T, time steps.")] = 20,
+    sequence_length: Annotated[int, typer.Option(help="T, time steps; 64 or 8 for sequential_digits.")] = 20,
     hidden_size: Annotated[int | None, typer.Option(help="H, hidden units.")] = None,
     optimiser: Annotated[str | None, typer.Option(help="sgd, nesterov, adam, rmsprop or adagrad.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The optimiser's step size.")] = None,
-    local_loss: Annotated[str | None, typer.Option(help="log_penalty or mse.")] = None,
+    local_loss: Annotated[str | None, typer.Option(help="log_penalty, mse, huber, l1 or cosine.")] = None,
     reduction: Annotated[str | None, typer.Option(help="mean or per_example.")] = None,
     target_step_size: Annotated[float | None, typer.Option(help="beta of eqs. 4 and 7.")] = None,
     inner_steps: Annotated[int | None, typer.Option(help="K of eqs. 4 and 7.")] = None,

@@ -10,15 +10,27 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 Model = TypeVar("Model", bound=BaseModel)
 
 METHOD_VERSION = 1
 """Raised whenever a change makes the same config compute something else; stored results of other versions are ignored."""
 
-TaskName = Literal["temporal_order", "temporal_order_3bit", "random_permutation", "adding"]
-LocalLossName = Literal["mse", "log_penalty"]
+TaskName = Literal[
+    "temporal_order", "temporal_order_3bit", "random_permutation", "adding", "sequential_digits"
+]
+LocalLossName = Literal["mse", "log_penalty", "huber", "l1", "cosine"]
 ReleasedLossName = Literal["mse", "log_penalty"]
 Reduction = Literal["mean", "per_example"]
 ClipMode = Literal["clip", "normalise"]
@@ -38,10 +50,26 @@ class StrictModel(BaseModel):
 
 
 class TaskConfig(StrictModel):
-    """Which task, and T, the number of time steps (method.md, "Tasks")."""
+    """Which task, and T, the number of time steps (method.md, "Tasks").
+
+    Markers need T >= 10. ``sequential_digits`` comes pixel by pixel (T = 64) or row by row (T = 8), and in no other length.
+    """
 
     name: TaskName
-    sequence_length: Annotated[int, Field(ge=10, le=10_000)]
+    sequence_length: Annotated[int, Field(le=10_000)]
+
+    @field_validator("sequence_length")
+    @classmethod
+    def _fits_the_task(cls, value: int, info: ValidationInfo) -> int:
+        name = info.data.get("name")  # absent where it is wrong itself
+        if name == "sequential_digits" and value not in (64, 8):
+            raise PydanticCustomError(
+                "sequence_length",
+                "Input should be 64 (pixel by pixel) or 8 (row by row) for sequential_digits",
+            )
+        if name != "sequential_digits" and value < 10:
+            raise PydanticKnownError("greater_than_equal", {"ge": 10})
+        return value
 
 
 class NetworkConfig(StrictModel):
@@ -121,7 +149,10 @@ LearnerConfig = Annotated[
 
 
 class ProtocolConfig(StrictModel):
-    """How a run is trained, validated and stopped (method.md, "Protocol"). Sizes are numbers of sequences."""
+    """How a run is trained, validated and stopped (method.md, "Protocol"). Sizes are numbers of sequences.
+
+    A task with a fixed stock of sequences uses all of a set where ``validation_size`` or ``test_size`` asks for more.
+    """
 
     batch_size: Annotated[int, Field(ge=1, le=100_000)] = 20
     max_iterations: Count = 100_000

@@ -266,6 +266,19 @@ def sample_sums(axes: Axes, values: ArrayLike, marked: ArrayLike, targets: Names
     return axes
 
 
+def sample_images(axes: Axes, images: ArrayLike, targets: Names) -> Axes:
+    """Pictures (samples, height, width) of brightness in [0, 1] side by side, each with its target."""
+    pictures = np.asarray(images)
+    _, height, width = pictures.shape
+    for column, (picture, target) in enumerate(zip(pictures, targets, strict=True)):
+        left = column * (width + 1)
+        axes.imshow(picture, cmap="Greys", vmin=0, vmax=1, extent=(left, left + width, height, 0))
+        axes.text(left + width / 2, height + 1, target, ha="center", va="center")
+    axes.set(xlim=(0, len(pictures) * (width + 1)), ylim=(height + 2, 0))
+    axes.set_axis_off()
+    return axes
+
+
 def _sample_frame(axes: Axes, samples: NDArray[Any], targets: Names, intervals: Spans) -> None:
     """A row for each sample, a column for each step, brackets over the marker intervals, targets at the right."""
     count, steps = samples.shape

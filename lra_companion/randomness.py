@@ -8,10 +8,11 @@ import numpy as np
 from numpy.random import Generator
 
 Split = Literal["training", "validation", "test"]
-_STREAMS = {"training": 0, "validation": 1, "test": 2, "weights": 3}
+Stream = Split | Literal["weights", "parts"]
+_STREAMS: dict[Stream, int] = {"training": 0, "validation": 1, "test": 2, "weights": 3, "parts": 4}
 
 
-def run_generator(seed: int, stream: Split | Literal["weights"], iteration: int = 0) -> Generator:
+def run_generator(seed: int, stream: Stream, iteration: int = 0) -> Generator:
     """A generator for one purpose of one run: numbers depend on (seed, stream, iteration) alone.
 
     torch.Generator would use only the low 32 bits of a seed, and a plain list of integers as entropy is ambiguous.

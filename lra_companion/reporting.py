@@ -40,6 +40,7 @@ TASK_TITLES: dict[TaskName, str] = {
     "temporal_order_3bit": "temporal order, 3 bit",
     "random_permutation": "random permutation",
     "adding": "adding",
+    "sequential_digits": "sequential digits",
 }
 """What prose and figures call a task."""
 

@@ -21,6 +21,10 @@ def draw_samples(name: TaskName, parameters: TasksParameters) -> Axes:
     batch = task.batch(parameters.seeds[:1], 0, parameters.shown_samples)
     inputs, targets = batch.inputs[:, 0].numpy(), batch.targets[0].numpy()  # (T, B[, I]), (B[, O])
     _, axes = plt.subplots(figsize=(7, 0.45 * parameters.shown_samples + 1.1))
+    if name == "sequential_digits":
+        return plots.sample_images(
+            axes, inputs.swapaxes(0, 1).reshape(-1, 8, 8), [str(digit) for digit in targets]
+        )
     if not task.symbols:
         marked = inputs[..., 1].T == 1
         sums = [f"{target:.2f}" for target in targets[:, 0]]

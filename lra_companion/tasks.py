@@ -1,11 +1,13 @@
-"""The synthetic tasks of the paper (method.md, "Tasks"; Hochreiter & Schmidhuber 1997, Pascanu et al. 2013).
+"""The tasks (method.md, "Tasks"): the synthetic ones of Hochreiter & Schmidhuber 1997 and Pascanu et al. 2013, which make
+their sequences anew, and one that draws on a fixed stock of real ones.
 
-Every sequence comes from a generator of its own run: a batch depends on the run's seed and the iteration alone, never on which
-runs train beside it. Positions count from 0; intervals are half open.
+A batch depends on the run's seed and the iteration alone, never on which runs train beside it. Positions count from 0;
+intervals are half open.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +23,7 @@ from lra_companion.randomness import Split, run_generator
 
 Interval = tuple[int, int]
 Sample = tuple[NDArray[np.generic], NDArray[np.generic]]  # inputs (T, B) or (T, B, I), targets (B,) or (B, O)
+Draw = Callable[[int, Split, int, int], Sample]  # (seed, split, iteration, size)
 
 _ADDING_TOLERANCE = 0.04  # of the squared error, as in Pascanu et al.
 
@@ -36,6 +39,7 @@ MARKER_INTERVALS: dict[TaskName, Callable[[int], list[Interval]]] = {
     ],
     "random_permutation": lambda steps: [(0, 1)],
     "adding": lambda steps: [(0, steps // 10), (steps // 10, steps // 10 + 4 * steps // 10)],
+    "sequential_digits": lambda steps: [(0, steps)],  # no marker: the whole picture
 }
 """Where, in a sequence of T steps, what must be remembered stands: one interval [low, high) for each marker."""
 
@@ -49,12 +53,12 @@ class Task:
     input_size: int
     output_size: int
     chance: float
-    draw: Callable[[Generator, int, int], Sample]  # (generator, sequence_length, size)
+    draw: Draw
 
     @property
     def symbols(self) -> bool:
         """Whether inputs are integer symbols, standing for one-hot rows of ``input_size``."""
-        return self.name != "adding"
+        return self.name not in ("adding", "sequential_digits")
 
     @property
     def marker_intervals(self) -> list[Interval]:
@@ -66,7 +70,7 @@ class Task:
         return self._batch(seeds, "training", iteration, batch_size)
 
     def evaluation_batch(self, seed: int, split: Split, size: int) -> Batch:
-        """The fixed validation or test set of one run (R = 1)."""
+        """The fixed validation or test set of one run (R = 1); where the stock is smaller than ``size``, all there is."""
         return self._batch([seed], split, 0, size)
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -76,8 +80,7 @@ class Task:
         return outputs.argmax(-1) == targets
 
     def _batch(self, seeds: Sequence[int], split: Split, iteration: int, size: int) -> Batch:
-        generators = [run_generator(seed, split, iteration) for seed in seeds]
-        samples = [self.draw(generator, self.sequence_length, size) for generator in generators]
+        samples = [self.draw(seed, split, iteration, size) for seed in seeds]
         return Batch(
             inputs=torch.from_numpy(np.stack([inputs for inputs, _ in samples], axis=1)),
             targets=torch.from_numpy(np.stack([targets for _, targets in samples])),
@@ -89,10 +92,15 @@ def make_task(config: TaskConfig) -> Task:
     return _TASKS[config.name](config.sequence_length)
 
 
+def _made_anew(make: Callable[[Generator, int, int], Sample], steps: int) -> Draw:
+    """Sequences without end: every batch and every set from a generator of its own."""
+    return lambda seed, split, iteration, size: make(run_generator(seed, split, iteration), steps, size)
+
+
 def _ordered_markers(name: TaskName) -> Callable[[Generator, int, int], Sample]:
     """Symbols c..f (2..5) everywhere but at one random position of each interval, where A or B (0, 1) stands."""
 
-    def draw(generator: Generator, steps: int, size: int) -> Sample:
+    def make(generator: Generator, steps: int, size: int) -> Sample:
         intervals = MARKER_INTERVALS[name](steps)
         symbols = generator.integers(2, 6, (steps, size))
         values = generator.integers(0, 2, (len(intervals), size))
@@ -101,7 +109,7 @@ def _ordered_markers(name: TaskName) -> Callable[[Generator, int, int], Sample]:
         weights = 2 ** np.arange(len(intervals))[:, None]
         return symbols, (values * weights).sum(0)
 
-    return draw
+    return make
 
 
 def _first_symbol(generator: Generator, steps: int, size: int) -> Sample:
@@ -124,14 +132,54 @@ def _marked_sum(generator: Generator, steps: int, size: int) -> Sample:
     return inputs, targets
 
 
+def _digits(steps: int) -> Draw:
+    """Pictures of handwritten digits, read from the top left in ``steps`` pieces of equal size; the target is the digit.
+
+    A run's seed deals the pictures out into three parts. Training batches are drawn from the first with replacement.
+    """
+
+    def draw(seed: int, split: Split, iteration: int, size: int) -> Sample:
+        pixels, digits = _pictures()
+        part, generator = _parts(seed)[split], run_generator(seed, split, iteration)
+        chosen = generator.choice(part, size) if split == "training" else part[:size]
+        return pixels[chosen].reshape(len(chosen), steps, -1).swapaxes(0, 1), digits[chosen]
+
+    return draw
+
+
+@functools.cache
+def _pictures() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The 1797 pictures of 8x8 pixels that come with scikit-learn (Alpaydin & Kaynak 1998): brightness in [0, 1] (1797, 64) in
+    the order of reading, and digits (1797,).
+    """
+    from sklearn.datasets import load_digits  # takes a second, and one task needs it
+
+    pixels, digits = load_digits(return_X_y=True)
+    return np.asarray(pixels / 16, dtype=np.float32), np.asarray(digits, dtype=np.int64)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parts(seed: int) -> dict[Split, NDArray[np.int64]]:
+    """Which pictures a run trains on, is validated on and is tested on: 60, 20 and 20 %, dealt out by its seed."""
+    count = len(_pictures()[1])
+    order = run_generator(seed, "parts").permutation(count)
+    training, validation, test = np.split(order, [3 * count // 5, 4 * count // 5])
+    return {"training": training, "validation": validation, "test": test}
+
+
 _TASKS: dict[TaskName, Callable[[int], Task]] = {
     "temporal_order": lambda steps: Task(
-        "temporal_order", steps, 6, 4, 1 / 4, _ordered_markers("temporal_order")
+        "temporal_order", steps, 6, 4, 1 / 4, _made_anew(_ordered_markers("temporal_order"), steps)
     ),
     "temporal_order_3bit": lambda steps: Task(
-        "temporal_order_3bit", steps, 6, 8, 1 / 8, _ordered_markers("temporal_order_3bit")
+        "temporal_order_3bit", steps, 6, 8, 1 / 8, _made_anew(_ordered_markers("temporal_order_3bit"), steps)
     ),
-    "random_permutation": lambda steps: Task("random_permutation", steps, 100, 100, 1 / 2, _first_symbol),
+    "random_permutation": lambda steps: Task(
+        "random_permutation", steps, 100, 100, 1 / 2, _made_anew(_first_symbol, steps)
+    ),
     # Half the sum of two uniform values lies within 0.2 of 1/2 with probability 1 - 2 * 0.18.
-    "adding": lambda steps: Task("adding", steps, 2, 1, 0.64, _marked_sum),
+    "adding": lambda steps: Task("adding", steps, 2, 1, 0.64, _made_anew(_marked_sum, steps)),
+    "sequential_digits": lambda steps: Task(
+        "sequential_digits", steps, 64 // steps, 10, 1 / 10, _digits(steps)
+    ),
 }

@@ -95,11 +95,27 @@ def output_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return -torch.log_softmax(logits, dim=1)[torch.arange(len(targets)), targets].mean()
 
 
+def distance(name: str, state: Tensor, target: Tensor) -> Tensor:
+    """Of each example (B,): the sum over its units, or one minus the cosine; 0 where a vector is 0."""
+    if name == "cosine":
+        sizes = state.norm(dim=1), target.norm(dim=1)
+        whole = (sizes[0] > 0) & (sizes[1] > 0)
+        cosine = (state[whole] * target[whole]).sum(1) / sizes[0][whole] / sizes[1][whole]
+        return torch.zeros(len(state), dtype=state.dtype).masked_scatter(whole, 1 - cosine)
+    size = (state - target).abs()
+    elements = {
+        "mse": size**2,
+        "log_penalty": torch.log1p(size**2),
+        "huber": torch.where(size <= 1, size**2 / 2, size - 0.5),
+        "l1": size,
+    }
+    return elements[name].sum(1)
+
+
 def local_loss(name: str, reduction: str, state: Tensor, target: Tensor) -> Tensor:
-    """Eq. 5 with its reduction: a mean over batch and units, or a sum over units and mean over examples."""
-    square = (state - target) ** 2
-    elements = square if name == "mse" else torch.log1p(square)
-    return elements.mean() if reduction == "mean" else elements.sum() / state.shape[0]
+    """Eq. 5 with its reduction: the examples' distances over B H (`mean`) or over B (`per_example`)."""
+    examples, units = state.shape
+    return distance(name, state, target).sum() / (examples * (units if reduction == "mean" else 1))
 
 
 def clip(gradient: Tensor, norm: float, mode: str) -> Tensor:

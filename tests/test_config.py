@@ -55,6 +55,7 @@ RELEASED = {
     "released_nan": False,
 }
 BPTT = {"name": "bptt", "clip_norm": 0.5, "regularisation_strength": 0.2, "regularisation_scope": "batch"}
+TASKS = ["temporal_order", "temporal_order_3bit", "random_permutation", "adding", "sequential_digits"]
 OUTSIDE_FLOATS = (math.nan, math.inf, -math.inf, -0.5)
 NOT_NUMBERS = (True, "1", None, [1.0], {})
 NOT_WHOLE = (True, "1", None, 2.5, math.nan, math.inf, [3])
@@ -122,10 +123,25 @@ def test_protocol_defaults_are_those_of_the_method() -> None:
     assert (protocol.max_iterations, protocol.solved_error) == (100_000, 1e-4)
 
 
-@pytest.mark.parametrize("name", ["temporal_order", "temporal_order_3bit", "random_permutation", "adding"])
-def test_every_task_is_accepted(name: str) -> None:
+@pytest.mark.parametrize("name", TASKS[:4])
+def test_every_synthetic_task_is_accepted(name: str) -> None:
     """The four synthetic tasks, from the shortest sequence on."""
     assert RunConfig.model_validate(changed("task", {"name": name, "sequence_length": 10})).task.name == name
+
+
+@pytest.mark.parametrize("length", [64, 8])
+def test_the_digits_are_accepted_in_both_variants(length: int) -> None:
+    """Pixel by pixel and row by row."""
+    task = {"name": "sequential_digits", "sequence_length": length}
+    assert RunConfig.model_validate(changed("task", task)).task.sequence_length == length
+
+
+@pytest.mark.parametrize("length", [20, 10, 7, 9, 63, 65, 0, -8, 784])
+def test_the_digits_come_in_no_other_length(length: int) -> None:
+    """The message names the field, the value and both variants."""
+    message = error_of(changed("task", {"name": "sequential_digits", "sequence_length": length}))
+    assert "task.sequence_length" in message and f"input_value={length}" in message
+    assert "64 (pixel by pixel) or 8 (row by row)" in message
 
 
 @pytest.mark.parametrize("name", ["sgd", "nesterov", "adam", "rmsprop", "adagrad"])
@@ -250,10 +266,10 @@ def test_unknown_choices(path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("task.name", ["temporal_order", "temporal_order_3bit", "random_permutation", "adding"]),
+        ("task.name", TASKS),
         ("optimiser.name", ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]),
         ("learner.name", ["lra", "bptt", "readout", "lra_released"]),
-        ("learner.local_loss", ["mse", "log_penalty"]),
+        ("learner.local_loss", ["mse", "log_penalty", "huber", "l1", "cosine"]),
         ("learner.reduction", ["mean", "per_example"]),
         ("learner.clip_mode", ["clip", "normalise"]),
         ("learner.regularisation_scope", ["batch", "example"]),

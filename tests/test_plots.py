@@ -265,6 +265,15 @@ def test_sums_are_bars_of_their_values(axes):
     assert {"0.50", "1.00", "0.75"} < set(written(axes))
 
 
+def test_images_stand_side_by_side_with_their_targets(axes):
+    images = np.random.default_rng(0).random((3, 8, 8))
+    assert plots.sample_images(axes, images, ["7", "0", "3"]) is axes
+    assert_allclose([image.get_array() for image in axes.images], images)
+    edges = [image.get_extent()[:2] for image in axes.images]
+    assert all(left < right <= other for (left, right), (other, _) in pairwise(edges))
+    assert written(axes) == ["7", "0", "3"]
+
+
 # Labels
 
 

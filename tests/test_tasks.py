@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from lra_companion import tasks as tasks_module
@@ -370,3 +372,147 @@ def test_chance_is_what_the_best_constant_guess_reaches(name: str, chance: float
         share = float(torch.bincount(targets).max() / len(targets))
     assert share == pytest.approx(chance, abs=0.03)
     assert made.chance == pytest.approx(chance, abs=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------- real digits
+
+DIGITS = load_digits()
+EVERYTHING = 10**4  # more than there is
+VARIANTS = pytest.mark.parametrize("steps", [64, 8])
+
+
+def digits(steps: int = 64) -> Any:
+    """The task in one of its variants."""
+    return task("sequential_digits", steps)
+
+
+def pictures(inputs: Tensor) -> np.ndarray[Any, Any]:
+    """Sequences (T, B, I) put together again, step after step: (B, 8, 8) in 0..16."""
+    return np.stack(
+        [torch.cat(list(inputs[:, b])).reshape(8, 8).numpy() * 16 for b in range(inputs.shape[1])]
+    )
+
+
+def keys(images: np.ndarray[Any, Any]) -> list[bytes]:
+    """One name for each picture."""
+    return [image.astype(np.uint8).tobytes() for image in images]
+
+
+NUMBER = {key: place for place, key in enumerate(keys(DIGITS.images))}
+
+
+def places(inputs: Tensor) -> list[int]:
+    """Which pictures of scikit-learn's these are."""
+    return [NUMBER[key] for key in keys(pictures(inputs))]
+
+
+def parts(seed: int, steps: int = 64) -> dict[str, set[int]]:
+    """The pictures of each part, the training part as seen in many batches."""
+    made = digits(steps)
+    found = {
+        split: set(places(made.evaluation_batch(seed, split, EVERYTHING).inputs[:, 0]))
+        for split in ("validation", "test")
+    }
+    found["training"] = set().union(*(places(made.batch([seed], i, 2000).inputs[:, 0]) for i in range(8)))
+    return found
+
+
+def test_all_pictures_differ() -> None:
+    """Or else they could not be told apart here, and one might be both trained on and tested on."""
+    assert len(NUMBER) == len(DIGITS.images) == 1797
+
+
+@VARIANTS
+def test_digits_are_those_of_the_picture(steps: int) -> None:
+    """Inputs are scikit-learn's pixels over 16, targets its labels, in training batches and both sets."""
+    made = digits(steps)
+    batches = [made.batch([4, 0], 3, 30)]
+    batches += [made.evaluation_batch(4, split, EVERYTHING) for split in ("validation", "test")]
+    for batch in batches:
+        assert batch.inputs.dtype == torch.float32 and batch.targets.dtype == torch.int64
+        assert batch.inputs.min() == 0 and batch.inputs.max() == 1
+        for run in range(batch.inputs.shape[1]):
+            found = places(batch.inputs[:, run])
+            assert batch.targets[run].tolist() == DIGITS.target[found].tolist()
+
+
+def test_the_order_of_pixels_and_rows() -> None:
+    """From the top left, along the rows: step t is pixel (t // 8, t % 8), or row t with its 8 pixels as inputs."""
+    by_pixel = digits(64).batch([5], 0, 6)
+    by_row = digits(8).batch([5], 0, 6)
+    assert by_pixel.inputs.shape == (64, 1, 6, 1) and by_row.inputs.shape == (8, 1, 6, 8)
+    for b, place in enumerate(places(by_pixel.inputs[:, 0])):
+        image = DIGITS.images[place] / 16
+        for t in range(64):
+            assert by_pixel.inputs[t, 0, b, 0] == image[t // 8, t % 8]
+        for t in range(8):
+            assert by_row.inputs[t, 0, b].tolist() == image[t].tolist()
+    assert torch.equal(by_pixel.targets, by_row.targets)  # one seed: the same pictures in both variants
+
+
+@VARIANTS
+def test_sizes_of_the_digits(steps: int) -> None:
+    """Real inputs, ten classes, guessing reaches a tenth."""
+    made = digits(steps)
+    assert (made.symbols, made.input_size, made.output_size) == (False, 64 // steps, 10)
+    assert made.chance == pytest.approx(1 / 10)
+    assert float(np.bincount(DIGITS.target).max()) / 1797 == pytest.approx(made.chance, abs=0.003)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**40])
+def test_the_three_parts_share_no_picture(seed: int) -> None:
+    """60, 20 and 20 % of all 1797 pictures, none left over."""
+    found = parts(seed)
+    assert {name: len(part) for name, part in found.items()} == {
+        "training": 1078,
+        "validation": 359,
+        "test": 360,
+    }
+    assert len(set().union(*found.values())) == 1797
+
+
+def test_parts_are_fixed_by_the_seed_alone() -> None:
+    """The same in both variants; another seed deals otherwise, by chance and not by a shift."""
+    first, rows, other = parts(3), parts(3, steps=8), parts(4)
+    assert first == rows
+    common = len(first["test"] & other["test"])
+    assert 72 - 40 < common < 72 + 40  # a fifth of 360
+
+
+@VARIANTS
+def test_a_batch_of_digits_depends_on_seed_and_iteration_alone(steps: int) -> None:
+    """Not on the seeds beside it, nor on what was asked before."""
+    made = digits(steps)
+    together = made.batch([4, 9, 0, 9], 17, 20)
+    other = digits(steps)
+    other.batch([9], 3, 20)
+    for run, seed in enumerate([4, 9, 0, 9]):
+        alone = other.batch([seed], 17, 20)
+        assert torch.equal(alone.inputs[:, 0], together.inputs[:, run])
+        assert torch.equal(alone.targets[0], together.targets[run])
+    seen = {made.batch([s], i, 20).inputs.numpy().tobytes() for s in (0, 1, 2**32) for i in (0, 1, 2)}
+    assert len(seen) == 9
+
+
+def test_batches_of_digits_are_drawn_evenly() -> None:
+    """Every picture of the training part comes about equally often."""
+    drawn = [place for i in range(100) for place in places(digits().batch([2], i, 200).inputs[:, 0])]
+    counts = torch.bincount(torch.tensor(drawn), minlength=1797)
+    assert_even(counts[counts > 0])
+
+
+def test_sets_of_digits_are_fixed_and_as_large_as_can_be() -> None:
+    """Asking for more than there is gives all, asking for less the first of them."""
+    for split, size in (("validation", 359), ("test", 360)):
+        everything = digits().evaluation_batch(6, split, EVERYTHING)
+        assert everything.targets.shape == (1, size)
+        assert same(everything, digits().evaluation_batch(6, split, EVERYTHING))
+        first = digits().evaluation_batch(6, split, 50)
+        assert torch.equal(first.inputs, everything.inputs[:, :, :50])
+        assert torch.equal(first.targets, everything.targets[:, :50])
+
+
+def test_unknown_splits_of_the_digits_are_refused() -> None:
+    """As for the other tasks."""
+    with pytest.raises((ValueError, KeyError)):
+        digits().evaluation_batch(0, "train", 10)

@@ -433,6 +433,31 @@ def test_after_divergence_both_accuracies_are_of_the_last_finite_state(
 # The three splits
 
 
+@pytest.mark.parametrize(("errors", "solved"), [(3, True), (4, False)])
+def test_a_set_smaller_than_asked_for_is_judged_by_its_share(
+    errors: int, solved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted_accuracies(monkeypatch, [0.5, 1 - errors / 359])
+    fields: dict[str, Any] = {"validation_size": 10_000, "solved_error": 0.01}
+    assert train(run_config(task="sequential_digits", length=8, **fields)).solved is solved
+
+
+@pytest.mark.parametrize(("length", "learner"), [(64, "bptt"), (8, "bptt"), (8, "lra_clip")])
+def test_digits_are_the_same_alone_and_among_others(length: int, learner: str) -> None:
+    config = run_config(learner, task="sequential_digits", length=length, validation_size=10_000)
+    alone = train(config)
+    assert round(alone.validation_accuracy * 359) == pytest.approx(alone.validation_accuracy * 359, abs=1e-9)
+    others = variants(config, 3)
+    assert_same(group([*others[:2], config, *others[2:]])[2], alone)
+
+
+def test_digits_row_by_row_can_be_learnt() -> None:
+    fields: dict[str, Any] = {"optimiser": "adam", "rate": 0.01, "hidden": 32, "batch_size": 50}
+    sizes: dict[str, Any] = {"validation_size": 359, "test_size": 360, "validate_every": 100}
+    result = train(run_config(task="sequential_digits", length=8, max_iterations=400, **fields, **sizes))
+    assert result.test_accuracy > 0.85
+
+
 @pytest.mark.parametrize("task", ["random_permutation", "adding"])
 def test_training_validation_and_test_sequences_are_different_draws(task: str) -> None:
     made = make_task(run_config(task=task).task)

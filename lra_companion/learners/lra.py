@@ -196,8 +196,8 @@ class _Pass:
         return gradients, diagnostics
 
     def _error(self, state: Tensor, target: Tensor) -> Tensor:
-        """loss'(z - zhat) (1 - z^2): the error of eqs. 6 and 7 before its reduction."""
-        return self.rule.loss.derivative(state - target).mul_(tanh_slope(state))
+        """loss'(z, zhat) (1 - z^2): the error of eqs. 6 and 7 before its reduction."""
+        return self.rule.loss.derivative(state, target).mul_(tanh_slope(state))
 
     def _omega(self, error: Tensor, pulled_back: Tensor, state: Tensor, k: int) -> Regulariser | None:
         if self.rule.regularised or (self.diagnose and k == 0):
@@ -249,12 +249,10 @@ class _Pass:
         return gradient
 
     def _measure(self, diagnostics: Diagnostics, recurrent: Tensor, inputs: Tensor, output: Tensor) -> None:
-        difference = self.z[1:] - self.target
+        states, scale = self.z[1:], self.settings.loss_scale
         diagnostics.recurrent_norm, diagnostics.input_norm = recurrent.T, inputs.T
-        diagnostics.target_displacement = norm(difference)
-        diagnostics.local_loss = (self.rule.loss.value(difference) * self.settings.loss_scale).sum(
-            (-2, -1)
-        )  # (5)
+        diagnostics.target_displacement = norm(states - self.target)
+        diagnostics.local_loss = (self.rule.loss.value(states, self.target) * scale).sum((-2, -1))  # (5)
         diagnostics.regulariser = self.omega_values
         rescaled = sum(
             self.weight_clipping.rescales(size).view(len(size), -1).sum(1)
