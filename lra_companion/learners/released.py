@@ -135,9 +135,8 @@ class _Pass:
             self._descend(u, pulled_back * tanh_slope(state), omega)  # 3
             state = torch.tanh(u)
         self.target[-1] = state
-        difference = self.z[-1] - state  # 4
-        self.d = self.rule.loss_derivative(difference) * self.loss_scale
-        self._measure_loss(self.steps - 1, difference)
+        self.d = self.rule.loss_derivative(self.z[-1], state) * self.loss_scale  # 4
+        self._measure_loss(self.steps - 1, self.z[-1] - state)
         self.start[-1] = (self.d * (self.slope[-1] - tanh_slope(state)))[:, None]
 
     def earlier_target(self, t: int) -> None:
@@ -157,7 +156,7 @@ class _Pass:
             self._descend(u, pulled_back.mul_(tanh_slope(state)), omega)
             state = torch.tanh(u)
             guess = step(self.driven[t], state, self.parameters.w_hh).tanh_()  # q
-            d = rule.loss_derivative(z - guess).mul_(-self.loss_scale)
+            d = rule.loss_derivative(z, guess).mul_(-self.loss_scale)
             error = d * tanh_slope(guess)
         self.target[t - 1] = state
         if t > 1:
