@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lra_companion import notebooks, tuning
-from lra_companion.config import RunConfig, parse
 from lra_companion.experiments import RegularisationParameters, did_you_mean
 from lra_companion.store import ResultStore
 from lra_companion.sweep import SweepError, train_many
+from lra_companion.train_command import AsJson, train
 
 app = typer.Typer(
     add_completion=False,
@@ -33,7 +33,6 @@ app = typer.Typer(
 
 Profile = Annotated[str, typer.Option(help="Which parameters: a file of book/profiles (smoke, quick, ...).")]
 Jobs = Annotated[int, typer.Option(help="Processes that share the training; 0: one per core.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 RESULTS, BUILD = Path("build/results"), Path("build/book")
 PUBLISHED = notebooks.BOOK / "results"
 
@@ -58,101 +57,7 @@ def main() -> None:
         _stop(str(error), 1)
 
 
-@app.command()
-def train(
-    task: Annotated[
-        str,
-        typer.Option(
-            help="temporal_order, temporal_order_3bit, random_permutation, adding or sequential_digits."
-        ),
-    ],
-    learner: Annotated[str, typer.Option(help="lra, bptt, readout or lra_released.")] = "lra",
-    sequence_length: Annotated[int, typer.Option(help="T, time steps; 64 or 8 for sequential_digits.")] = 20,
-    hidden_size: Annotated[int | None, typer.Option(help="H, hidden units.")] = None,
-    optimiser: Annotated[str | None, typer.Option(help="sgd, nesterov, adam, rmsprop or adagrad.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The optimiser's step size.")] = None,
-    local_loss: Annotated[str | None, typer.Option(help="log_penalty, mse, huber, l1 or cosine.")] = None,
-    reduction: Annotated[str | None, typer.Option(help="mean or per_example.")] = None,
-    target_step_size: Annotated[float | None, typer.Option(help="beta of eqs. 4 and 7.")] = None,
-    inner_steps: Annotated[int | None, typer.Option(help="K of eqs. 4 and 7.")] = None,
-    clip_norm: Annotated[float | None, typer.Option(help="c of eq. 3; 0: off.")] = None,
-    clip_mode: Annotated[str | None, typer.Option(help="clip or normalise.")] = None,
-    target_clip_norm: Annotated[float | None, typer.Option(help="c of target steps, if it differs.")] = None,
-    target_clip_mode: Annotated[str | None, typer.Option(help="Mode of target steps, if it differs.")] = None,
-    regularisation_strength: Annotated[
-        float | None, typer.Option(help="alpha of eqs. 4, 6 and 7; 0: off.")
-    ] = None,
-    regularisation_scope: Annotated[str | None, typer.Option(help="batch or example (eq. 8).")] = None,
-    released_nan: Annotated[
-        bool | None,
-        typer.Option("--released-nan", help="lra_released: NaN where |d| = 0, as in the public code."),
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="B, sequences per iteration.")] = None,
-    max_iterations: Annotated[int | None, typer.Option(help="Updates at most.")] = None,
-    validate_every: Annotated[int | None, typer.Option(help="Updates between two checks.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Checks without improvement before a run is stalled.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Weights, batches and sets follow from it.")] = 0,
-    as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option(help="No progress, no table.")] = False,
-) -> None:
-    """Train one network and print what became of it. What is not given has the default of the configuration."""
-    learner_fields = {
-        "local_loss": local_loss,
-        "reduction": reduction,
-        "target_step_size": target_step_size,
-        "inner_steps": inner_steps,
-        "clip_norm": clip_norm,
-        "clip_mode": clip_mode,
-        "target_clip_norm": target_clip_norm,
-        "target_clip_mode": target_clip_mode,
-        "regularisation_strength": regularisation_strength,
-        "regularisation_scope": regularisation_scope,
-        "released_nan": released_nan,
-    }
-    protocol = {
-        "batch_size": batch_size,
-        "max_iterations": max_iterations,
-        "validate_every": validate_every,
-        "patience": patience,
-    }
-    config = parse(
-        RunConfig,
-        {
-            "task": {"name": task, "sequence_length": sequence_length},
-            "network": _given(hidden_size=hidden_size),
-            "optimiser": _given(name=optimiser, learning_rate=learning_rate),
-            "learner": {"name": learner} | _given(**learner_fields),
-            "protocol": _given(**protocol),
-            "seed": seed,
-        },
-    )
-    (result,) = train_many([config], progress=not quiet)
-    if as_json:
-        print(
-            json.dumps(
-                {
-                    "config": config.model_dump(mode="json"),
-                    "key": config.key(),
-                    "status": result.status,
-                    "iterations": result.iterations,
-                    "validation_accuracy": result.validation_accuracy,
-                    "test_accuracy": result.test_accuracy,
-                    "duration_seconds": result.duration_seconds,
-                    "history": result.history,
-                }
-            )
-        )
-    elif not quiet:
-        table = Table("iteration", "training loss", "validation accuracy")
-        for row in result.history:
-            loss = "" if row["training_loss"] is None else f"{row['training_loss']:.4f}"
-            table.add_row(str(row["iteration"]), loss, f"{row['validation_accuracy']:.4f}")
-        Console().print(table)
-        print(
-            f"{result.status} after {result.iterations} iterations; test accuracy {result.test_accuracy:.4f}"
-        )
+app.command()(train)
 
 
 @app.command(
@@ -269,10 +174,6 @@ def _timed(what: str, action: Callable[[], object]) -> None:
     start = time.monotonic()
     action()
     print(f"{what}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _jobs(jobs: int) -> int:

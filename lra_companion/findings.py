@@ -173,7 +173,7 @@ def readout_levels(parameters: TasksParameters, table: pd.DataFrame) -> list[Rea
 def readout_sentence(levels: Sequence[ReadoutLevel]) -> str:
     """Two sentences for the top of the chapter: how far an untrained memory goes."""
     clauses = [
-        f"{level.readout:.2f} on {TASK_TITLES[level.task]} (chance {level.chance:.2f})" for level in levels
+        f"{level.readout:.2f} on {TASK_TITLES[level.task]} (chance {level.chance:.3g})" for level in levels
     ]
     highest = max(levels, key=lambda level: level.readout.value)
     return (

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from lra_companion import plots
+from lra_companion import task_pictures
 from lra_companion.config import TaskConfig, TaskName
 from lra_companion.experiments import TasksParameters
 from lra_companion.tasks import make_task
@@ -22,13 +22,13 @@ def draw_samples(name: TaskName, parameters: TasksParameters) -> Axes:
     inputs, targets = batch.inputs[:, 0].numpy(), batch.targets[0].numpy()  # (T, B[, I]), (B[, O])
     _, axes = plt.subplots(figsize=(7, 0.45 * parameters.shown_samples + 1.1))
     if name == "sequential_digits":
-        return plots.sample_images(
+        return task_pictures.sample_images(
             axes, inputs.swapaxes(0, 1).reshape(-1, 8, 8), [str(digit) for digit in targets]
         )
     if not task.symbols:
         marked = inputs[..., 1].T == 1
         sums = [f"{target:.2f}" for target in targets[:, 0]]
-        return plots.sample_sums(axes, inputs[..., 0].T, marked, sums, task.marker_intervals)
+        return task_pictures.sample_sums(axes, inputs[..., 0].T, marked, sums, task.marker_intervals)
     relevant = _relevant(inputs.T, task.marker_intervals)
     names = (
         _LETTERS if task.input_size == len(_LETTERS) else [str(symbol) for symbol in range(task.input_size)]
@@ -36,7 +36,7 @@ def draw_samples(name: TaskName, parameters: TasksParameters) -> Axes:
     answers = [
         "".join(names[symbol] for symbol in row[keep]) for row, keep in zip(inputs.T, relevant, strict=True)
     ]
-    return plots.sample_sequences(axes, inputs.T, names, relevant, answers, task.marker_intervals)
+    return task_pictures.sample_sequences(axes, inputs.T, names, relevant, answers, task.marker_intervals)
 
 
 def _relevant(symbols: NDArray[np.int64], intervals: list[tuple[int, int]]) -> NDArray[np.bool_]:

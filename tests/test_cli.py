@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lra_companion import cli, notebooks, training, tuning
+from lra_companion import cli, notebooks, train_command, training, tuning
 from lra_companion.store import ResultStore
 from lra_companion.training import train
 from runs import OPTIMISERS, outcome
@@ -266,7 +266,7 @@ def test_an_interruption_is_one_line_and_code_1(shell: Shell, monkeypatch: pytes
     def interrupt(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "train_many", interrupt)
+    monkeypatch.setattr(train_command, "train_many", interrupt)
     done = shell(f"train --task adding {QUICK}")
     assert done.code in (1, 130) and done.err.count("\n") == 1 and "interrupted" in done.err
 

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
-from lra_companion import plots
+from lra_companion import plots, task_pictures
 from lra_companion.statistics import (
     Estimate,
     curves_on_common_grid,
@@ -107,13 +107,15 @@ def draw_everything(generator):
     symbols = generator.integers(2, 6, (3, 20))
     symbols[:, 2], symbols[:, 11] = 0, 1
     spans = [(2, 4), (10, 12)]
-    plots.sample_sequences(panels[0], symbols, "ABcdef", symbols < 2, ["AB"] * 3, spans)
+    task_pictures.sample_sequences(panels[0], symbols, "ABcdef", symbols < 2, ["AB"] * 3, spans)
     numbers = generator.integers(2, 100, (3, 50))
     numbers[:, 0] = 1
-    plots.sample_sequences(panels[1], numbers, [str(n) for n in range(100)], numbers < 2, ["1"] * 3, [(0, 1)])
+    task_pictures.sample_sequences(
+        panels[1], numbers, [str(n) for n in range(100)], numbers < 2, ["1"] * 3, [(0, 1)]
+    )
     marked = np.zeros((2, 20), dtype=bool)
     marked[:, [0, 9]] = True
-    plots.sample_sums(panels[2], generator.random((2, 20)), marked, ["0.4", "0.6"], [(0, 2), (2, 10)])
+    task_pictures.sample_sums(panels[2], generator.random((2, 20)), marked, ["0.4", "0.6"], [(0, 2), (2, 10)])
     readout = [wilson_interval(9, 10), Estimate(0.8, np.nan, np.nan, 0.95, 1)]
     plots.level_bars(panels[3], ["temporal order", "adding"], [0.25, 0.64], readout)
     yield figure
@@ -233,7 +235,9 @@ def test_bars_are_as_long_as_their_levels(axes):
 
 def test_sequences_are_lettered_and_the_relevant_outlined(axes):
     symbols = np.array([[2, 0, 3, 1], [1, 4, 0, 5]])
-    drawn = plots.sample_sequences(axes, symbols, "ABcdef", symbols < 2, ["AB", "BA"], [(0, 2), (2, 4)])
+    drawn = task_pictures.sample_sequences(
+        axes, symbols, "ABcdef", symbols < 2, ["AB", "BA"], [(0, 2), (2, 4)]
+    )
     assert drawn is axes
     cells = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     assert len(cells) == symbols.size
@@ -251,13 +255,13 @@ def test_sequences_are_lettered_and_the_relevant_outlined(axes):
 def test_narrow_cells_name_only_what_is_relevant(axes):
     symbols = np.full((1, 60), 57)
     symbols[0, 0] = 1
-    plots.sample_sequences(axes, symbols, [str(n) for n in range(100)], symbols < 2, ["1"], [(0, 1)])
+    task_pictures.sample_sequences(axes, symbols, [str(n) for n in range(100)], symbols < 2, ["1"], [(0, 1)])
     assert written(axes) == ["marker", "target", "1", "1"]
 
 
 def test_sums_are_bars_of_their_values(axes):
     values, marked = np.array([[0.25, 0.5, 1.0]]), np.array([[0, 1, 1]])
-    assert plots.sample_sums(axes, values, marked, ["0.75"], [(0, 2), (2, 3)]) is axes
+    assert task_pictures.sample_sums(axes, values, marked, ["0.75"], [(0, 2), (2, 3)]) is axes
     heights = np.array([patch.get_height() for patch in axes.patches])
     assert_allclose(heights / heights[-1], values[0])
     dark = [to_hex(patch.get_facecolor()) == plots.BLUE for patch in axes.patches]
@@ -267,7 +271,7 @@ def test_sums_are_bars_of_their_values(axes):
 
 def test_images_stand_side_by_side_with_their_targets(axes):
     images = np.random.default_rng(0).random((3, 8, 8))
-    assert plots.sample_images(axes, images, ["7", "0", "3"]) is axes
+    assert task_pictures.sample_images(axes, images, ["7", "0", "3"]) is axes
     assert_allclose([image.get_array() for image in axes.images], images)
     edges = [image.get_extent()[:2] for image in axes.images]
     assert all(left < right <= other for (left, right), (other, _) in pairwise(edges))

@@ -74,7 +74,8 @@ class LRAReleased:
         return pass_.weight_gradients()
 
 
-# The public code takes log(1 + x^2), not log1p: a difference below 2.4e-4 is a loss of 0 in float32, and step 5b asks for that.
+# log(1 + x^2) as the formula stands, not log1p (assumed of the public code): in float32 a difference below 2.4e-4 is then a
+# loss of 0, and step 5b asks whether the loss is 0.
 _VALUES: dict[ReleasedLossName, Callable[[Tensor], Tensor]] = {
     "mse": torch.square,
     "log_penalty": lambda difference: (1 + difference.square()).log_(),
