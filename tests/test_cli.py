@@ -70,7 +70,7 @@ WRONG = [
     ("train --task adding --learning-rate nan", ["learning_rate = nan", "finite"]),
     ("train --task adding --learning-rate inf", ["learning_rate = inf", "finite"]),
     ("train --task adding --learning-rate fast", ["learning-rate", "fast", "number"]),
-    ("train --task adding --local-loss huber", ["local_loss", "'huber'", "log_penalty", "mse"]),
+    ("train --task adding --local-loss hubert", ["local_loss", "'hubert'", "log_penalty", "mse"]),
     ("train --task adding --reduction sum", ["reduction", "'sum'", "mean", "per_example"]),
     ("train --task adding --target-step-size -1", ["target_step_size = -1.0", "greater than 0"]),
     ("train --task adding --inner-steps 0", ["inner_steps = 0", "1"]),

@@ -74,8 +74,8 @@ class LRAReleased:
         return pass_.weight_gradients()
 
 
-# log(1 + x^2) as the formula stands, not log1p (assumed of the public code): in float32 a difference below 2.4e-4 is then a
-# loss of 0, and step 5b asks whether the loss is 0.
+# log(1 + x^2) and not log1p: the losses measured from the public code are whole multiples of what rounding 1 + x^2 leaves. In
+# float32 a difference below 2.4e-4 is then a loss of 0, and step 5b asks whether the loss is 0.
 _VALUES: dict[ReleasedLossName, Callable[[Tensor], Tensor]] = {
     "mse": torch.square,
     "log_penalty": lambda difference: (1 + difference.square()).log_(),
