@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lra_companion import cli, notebooks, train_command, training, tuning
+from lra_companion import RunConfig, cli, notebooks, train_command, training, tuning
 from lra_companion.store import ResultStore
 from lra_companion.training import train
 from runs import OPTIMISERS, outcome
@@ -197,7 +197,7 @@ def test_json_holds_what_training_gives(shell: Shell, small_validation: None, tm
         f"--regularisation-strength 0.1 --regularisation-scope example --patience 7 --seed 11 --json {QUICK}"
     )
     document = json.loads(done.out)
-    config = cli.RunConfig.model_validate(document["config"])
+    config = RunConfig.model_validate(document["config"])
     assert config.learner.model_dump() == config.learner.model_dump() | {
         "name": "lra",
         "local_loss": "mse",
