@@ -1,7 +1,7 @@
 """Many runs at once: what is stored already, what is left, which runs share a batch, and on how many processes.
 
-Runs of one shape (``training.shape_key``) train side by side in one batched program; groups are cut into chunks so that every
-process has work. Each finished run is stored at once. How runs are grouped changes nothing in their results.
+Runs of one shape (``training.shape_key``) train side by side in one batched program; groups are cut into chunks where a
+process would be left without work. Each finished run is stored at once. How runs are grouped changes nothing in their results.
 """
 
 from __future__ import annotations
@@ -68,13 +68,16 @@ def train_many(
 
 
 def chunks(configs: Sequence[RunConfig], jobs: int) -> list[list[RunConfig]]:
-    """Groups of runs that train side by side, the longest first."""
+    """Groups of runs that train side by side, the longest first. A group is cut only where it would be too large, or leave
+    processes without work: the more runs in a batch, the less each costs.
+    """
     groups: dict[str, list[RunConfig]] = defaultdict(list)
     for config in configs:
         groups[shape_key(config)].append(config)
     pieces = []
+    parts = math.ceil(jobs / max(len(groups), 1))
     for group in groups.values():
-        size = min(CHUNK, math.ceil(len(group) / jobs))
+        size = min(CHUNK, math.ceil(len(group) / parts))
         pieces += [group[start : start + size] for start in range(0, len(group), size)]
     return sorted(pieces, key=_work, reverse=True)
 
