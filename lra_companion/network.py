@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lra_companion import compiled
 from lra_companion.randomness import run_generator
 
 
@@ -113,8 +114,22 @@ def drive(parameters: Parameters, inputs: Tensor) -> Tensor:
     )
 
 
-def step(driven: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
-    """(1)  h_t = x_t W_xh + z_{t-1} W_hh + b_h, all (R, B, H), where ``driven`` is x_t W_xh + b_h."""
+def tanh(u: Tensor) -> Tensor:
+    """The network's tanh. States of a trajectory and moved states are compared with one another, so every one of them must come
+    from the same function: a target that does not move must equal its state to the last bit.
+    """
+    return compiled.tanh(u) if compiled.available(u) else torch.tanh(u)
+
+
+def next_state(driven: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
+    """(1)  z_t = tanh(x_t W_xh + z_{t-1} W_hh + b_h), all (R, B, H), where ``driven`` is x_t W_xh + b_h."""
+    if compiled.available(driven):
+        return compiled.states(driven[None], w_hh, state)[1][1]
+    return torch.tanh(_step(driven, state, w_hh))
+
+
+def _step(driven: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
+    """(1)  h_t = x_t W_xh + z_{t-1} W_hh + b_h."""
     if state.shape[-2] == 1 or state.shape[-1] == 1:
         return driven + product(state, w_hh)
     return torch.baddbmm(driven, state, w_hh)
@@ -122,10 +137,12 @@ def step(driven: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
 
 def states(parameters: Parameters, driven: Tensor) -> Trajectory:
     """Every pre-activation and state (eq. 1), given the input's part of it from ``drive``."""
+    if compiled.available(driven):
+        return Trajectory(*compiled.states(driven, parameters.w_hh))
     h = torch.empty_like(driven)
     z = driven.new_zeros(driven.shape[0] + 1, *driven.shape[1:])
     for t in range(driven.shape[0]):
-        h[t] = step(driven[t], z[t], parameters.w_hh)
+        h[t] = _step(driven[t], z[t], parameters.w_hh)
         torch.tanh(h[t], out=z[t + 1])  # z_t = tanh(h_t)
     return Trajectory(h, z)
 
@@ -142,10 +159,12 @@ def readout(parameters: Parameters, state: Tensor) -> Tensor:
 
 def predict(parameters: Parameters, inputs: Tensor) -> Tensor:
     """Outputs (R, B, O) without keeping the trajectory; for evaluation."""
-    h = drive(parameters, inputs)
-    z = torch.tanh(h[0])
-    for t in range(1, h.shape[0]):
-        z = step(h[t], z, parameters.w_hh).tanh_()
+    driven = drive(parameters, inputs)
+    if compiled.available(driven):
+        return readout(parameters, compiled.last_state(driven, parameters.w_hh))
+    z = torch.zeros_like(driven[0])
+    for t in range(driven.shape[0]):
+        z = _step(driven[t], z, parameters.w_hh).tanh_()
     return readout(parameters, z)
 
 
