@@ -1,7 +1,7 @@
 """The loops over time as machine code, where this machine has a C compiler; without one PyTorch does the same, slower.
 
-``recurrence.c`` is compiled when it is first needed, for this very processor, and kept in the user's cache folder. CC names
-another compiler, and LRA_COMPANION_COMPILED=0 does without. Both ways give the same numbers but for rounding.
+``native/recurrence.c`` is compiled when it is first needed, for this very processor, and kept in the user's cache folder. CC
+names another compiler, and LRA_COMPANION_COMPILED=0 does without. Both ways give the same numbers but for rounding.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from lra_companion.network import Parameters, Trajectory
+
 LOSSES = {"mse": 0, "log_penalty": 1, "huber": 2, "l1": 3}
 """Local losses that ``targets`` knows, by their number there."""
 
-_SOURCE = Path(__file__).with_name("recurrence.c")
+_SOURCES = Path(__file__).parent / "native"
 _REAL = {torch.float32: "float", torch.float64: "double"}
 _FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared"]
 _FOR_THIS_PROCESSOR = [["-march=native", "-mprefer-vector-width=512"], ["-march=native"], ["-mcpu=native"]]
@@ -86,37 +90,75 @@ def last_state(driven: Tensor, w_hh: Tensor) -> Tensor:
     return z
 
 
+def readout(state: Tensor, w_hy: Tensor, b_y: Tensor) -> Tensor:
+    """(2)  o (R, B, O) of states (R, B, H). Raises MemoryError."""
+    runs, batch, hidden = state.shape
+    outputs = state.new_empty(runs, batch, w_hy.shape[-1])
+    failed = _functions(state).readout(
+        *map(_address, (state.contiguous(), w_hy.contiguous(), b_y.contiguous(), outputs)),
+        *map(_size, (runs, batch, hidden, w_hy.shape[-1])),
+    )
+    if failed:
+        raise MemoryError("no memory for the outputs of one network")
+    return outputs
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What ``targets`` finds: (R, T, B, H), but target (T, R, B, H), omega (T, R) and rescaled (R,). See ``learners.lra``."""
+
+    target: Tensor
+    error: Tensor
+    lower: Tensor | None
+    upper: Tensor | None
+    input_omega: Tensor | None
+    omega: Tensor | None
+    rescaled: Tensor
+
+
 def targets(
-    h: Tensor,
-    z: Tensor,
+    parameters: Parameters,
+    trajectory: Trajectory,
     driven: Tensor,
-    w_hh: Tensor,
+    targets: Tensor,
     settings: Tensor,
-    target: Tensor,
     inner_steps: int,
     local_loss: str,
-    regularised: bool,
     clips: bool,
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """(7)  Fill in target (T, R, B, H), whose last step is given, from the trajectory h, z of the inputs' part ``driven``.
+    regularised: bool,
+    input_regularised: bool,
+    measured: bool,
+) -> Targets:
+    """(4, 7)  All targets of R runs, and what eq. 6 needs of each step.
 
-    settings: (R, 6) with beta, alpha of Ω on targets, the scale of g^k, the two factors of ``stability.Clipping``, and whether
-    Ω's scope is "example". Returns d_t before its reduction (R, T, B, H); d_t W_hh^T of t >= 2 (R, T, B, H), 0 at t = 1, where
-    ``regularised`` asks for it; and how many target steps eq. 3 rescaled (R,). Raises MemoryError.
+    driven: the inputs' part of eq. 1 (T, R, B, H). targets: (R, B) or (R, B, O), as in ``Batch``. settings: (R, 9), the
+    columns of ``setting`` in recurrence.c. ``regularised``: Ω acts; ``measured``: its value is wanted all the same. Raises
+    MemoryError.
     """
-    steps, runs, batch, hidden = driven.shape
-    error = driven.new_empty(runs, steps, batch, hidden)
-    pulled_back = torch.zeros_like(error) if regularised else None
-    rescaled = driven.new_zeros(runs)
+    (steps, runs, batch, hidden), outputs = driven.shape, parameters.w_hy.shape[-1]
+    stacked = (runs, steps, batch, hidden)
+    found = Targets(
+        target=torch.empty_like(driven),
+        error=driven.new_empty(stacked),
+        lower=driven.new_empty(stacked) if regularised else None,
+        upper=driven.new_empty(stacked) if regularised else None,
+        input_omega=driven.new_zeros(stacked) if input_regularised else None,
+        omega=driven.new_empty(steps, runs) if measured else None,
+        rescaled=driven.new_zeros(runs),
+    )
+    values = targets.to(driven.dtype).contiguous() if targets.is_floating_point() else None
+    classes = targets.contiguous() if values is None else None
+    weights = (tensor.contiguous() for tensor in (parameters.w_hh, parameters.w_hy, parameters.b_y))
+    inputs = (trajectory.h, trajectory.z, driven, *weights, classes, values, settings)
     failed = _functions(driven).targets(
-        *map(_address, (h, z, driven, w_hh.contiguous(), settings, target, error, pulled_back, rescaled)),
-        *map(_size, (steps, runs, batch, hidden, inner_steps)),
+        *map(_address, (*inputs, *vars(found).values())),
+        *map(_size, (steps, runs, batch, hidden, outputs, inner_steps)),
         LOSSES[local_loss],
         int(clips),
     )
     if failed:
         raise MemoryError("no memory for the targets of one network")
-    return error, pulled_back, rescaled
+    return found
 
 
 def _address(tensor: Tensor | None) -> ctypes.c_void_p | None:
@@ -155,7 +197,10 @@ def _library(dtype: torch.dtype) -> _Library | None:
 
 def _compiled(compiler: str, version: str, real: str) -> Path:
     """The shared library, from the cache or made now; it appears whole, whoever else is making it."""
-    identity = [_SOURCE.read_text(encoding="utf-8"), version, real, *_FLAGS, platform.machine(), _processor()]
+    sources = [
+        file.read_text(encoding="utf-8") for file in sorted(_SOURCES.iterdir()) if file.suffix in (".c", ".h")
+    ]
+    identity = [*sources, version, real, *_FLAGS, platform.machine(), _processor()]
     name = f"recurrence-{hashlib.sha256('|'.join(identity).encode()).hexdigest()[:16]}-{real}.so"
     for folder in (_cache(), Path(tempfile.mkdtemp(prefix="lra-companion-"))):
         try:
@@ -174,7 +219,16 @@ def _compiled(compiler: str, version: str, real: str) -> Path:
 def _compile(compiler: str, real: str, target: Path) -> None:
     message = ""
     for flags in [*_FOR_THIS_PROCESSOR, []]:
-        command = [compiler, *_FLAGS, *flags, f"-DREAL={real}", str(_SOURCE), "-o", str(target), "-lm"]
+        command = [
+            compiler,
+            *_FLAGS,
+            *flags,
+            f"-DREAL={real}",
+            str(_SOURCES / "recurrence.c"),
+            "-o",
+            str(target),
+            "-lm",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_COMPILE_SECONDS)
         if done.returncode == 0:
             return

@@ -154,6 +154,8 @@ def forward(parameters: Parameters, inputs: Tensor) -> Trajectory:
 
 def readout(parameters: Parameters, state: Tensor) -> Tensor:
     """(2)  o = z_T W_hy + b_y: outputs (R, B, O) of states (R, B, H)."""
+    if compiled.available(state):
+        return compiled.readout(state, parameters.w_hy, parameters.b_y)
     return product(state, parameters.w_hy) + parameters.b_y[:, None, :]
 
 

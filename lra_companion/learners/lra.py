@@ -34,7 +34,7 @@ from lra_companion.network import (
     states,
     tanh,
 )
-from lra_companion.stability import Clipping, Regulariser, clip, norm, regulariser, tanh_slope
+from lra_companion.stability import Clipping, clip, norm, regulariser, tanh_slope
 
 
 class LRA:
@@ -57,10 +57,10 @@ class LRA:
     ) -> tuple[Parameters, Diagnostics]:
         """Sum over time of the local, clipped weight gradients; see ``learners.base.Learner``."""
         pass_ = _Pass(self, parameters, batch, diagnose)
-        pass_.top_target()
         if compiled.available(pass_.h) and self.local_loss in compiled.LOSSES:
             pass_.compiled_targets()
         else:
+            pass_.top_target()
             pass_.earlier_targets()
         return pass_.weight_gradients()
 
@@ -117,167 +117,136 @@ def _target_clip_norm(config: LRAConfig) -> float:
 class _Pass:
     """One batch's way through eqs. 1-8. Time is counted as in the paper, t = 1..T, so that h_t is h[t - 1] and z_t is z[t].
 
-    What eq. 6 needs is kept per step, (R, T, B, H): ``error``, d_t before its reduction, and with Ω ``pulled_back``, d_t W_hh^T
-    (0 at t = 1, where there is no earlier state).
+    What eq. 6 needs is kept per step, (R, T, B, H): ``error``, d_t, and two factors of the recurrent gradient: before clipping
+    dW_hh^t is lower_t^T upper_t. Recurrent ``input_omega`` is alpha dΩ_{t+1}/dh_t, which eq. 6 adds to d_t for W_xh.
     """
+
+    target: Tensor  # (T, R, B, H); zhat_t is target[t - 1]
+    error: Tensor
+    lower: Tensor
+    upper: Tensor
+    input_omega: Tensor | None = None
+    omega: Tensor | None = None  # (T, R): Ω_t, 0 at t = 1, where there is no earlier state
 
     def __init__(self, rule: LRA, parameters: Parameters, batch: Batch, diagnose: bool) -> None:
         self.rule, self.parameters, self.batch, self.diagnose = rule, parameters, batch, diagnose
         self.driven = drive(parameters, batch.inputs)
-        trajectory = states(parameters, self.driven)
-        self.h, self.z = trajectory.h, trajectory.z
+        self.trajectory = states(parameters, self.driven)
+        self.h, self.z = self.trajectory.h, self.trajectory.z
         self.steps, runs, size, _ = self.h.shape
         self.settings = _Settings.of(rule.configs, self.h, size)
         self.weight_clipping = Clipping(self.settings.clip_norm, self.settings.normalise)
         self.target_clipping = Clipping(self.settings.target_clip_norm, self.settings.target_normalise)
-        self.target = torch.empty_like(self.h)  # zhat_t is target[t - 1]
-        self.error: Tensor
-        self.pulled_back: Tensor | None = None
         self.rescaled = self.h.new_zeros(runs)  # how many target steps eq. 3 rescaled
+        outputs = readout(parameters, self.z[-1])
+        self.loss, self.output_error = output_loss(outputs, batch.targets)  # L, and d_y = dL/do of eq. 6
+        self.w_hy_transposed = parameters.w_hy.transpose(1, 2).contiguous()
 
     def top_target(self) -> None:
-        """(4)  From h_T, down the exact gradient of L. The first inner step is also where eq. 6 reads d_y and Ω_y."""
-        u, settings = self.h[-1].clone(), self.settings
-        w_hy_transposed = self.parameters.w_hy.transpose(1, 2).contiguous()
-        for k in range(self.rule.inner_steps):
-            state = self.z[-1] if k == 0 else tanh(u)
-            outputs = readout(self.parameters, state)
-            loss, output_error = output_loss(outputs, self.batch.targets)  # L and d_y = dL/do
-            pulled_back = product(output_error, w_hy_transposed)
-            omega = self._omega(output_error, pulled_back, state)
-            if k == 0:
-                self.loss, self.output_error, self.output_omega = loss, output_error, omega
-            lower = pulled_back * tanh_slope(state) if omega is None else omega.lower  # dL/du
-            self._descend(u, lower * settings.target_scale, omega)  # (4)  u^{k+1}
-        self.target[-1] = tanh(u)  # zhat_T
-
-    def earlier_targets(self) -> None:
-        """(7)  zhat_{t-1} for t = T..2, and d_t for all t: it is the error of the first inner step, which starts on the
-        trajectory itself.
-        """
-        w_hh_transposed = self.parameters.w_hh.transpose(1, 2).contiguous()
-        steps, runs, size, hidden = self.h.shape
-        self.error = self.h.new_empty(runs, steps, size, hidden)
-        if self.rule.regularised or self.diagnose:
-            self.pulled_back = torch.zeros_like(self.error)
-        for t in range(self.steps, 1, -1):
-            self._earlier_target(t, w_hh_transposed)
-        self.error[:, 0] = self._error(self.z[1], self.target[0])
-
-    def _earlier_target(self, t: int, w_hh_transposed: Tensor) -> None:
-        """(7)  From zhat_t to zhat_{t-1}: move h_{t-1} until the network's step from it lands closer to zhat_t."""
-        u, state, prediction = self.h[t - 2].clone(), self.z[t - 1], self.z[t]
-        settings, zhat = self.settings, self.target[t - 1]
-        scale = settings.loss_scale * settings.target_scale
+        """(4)  zhat_T: from h_T, down the exact gradient of L."""
+        u, state, output_error = self.h[-1].clone(), self.z[-1], self.output_error
         for k in range(self.rule.inner_steps):
             if k > 0:
-                prediction = next_state(self.driven[t - 1], state, self.parameters.w_hh)  # (7)  p^k
-            # (7)  e^k before its reduction: Ω does not feel a scale of d
-            error = self._error(prediction, zhat)
-            pulled_back = product(error, w_hh_transposed)  # the product that eqs. 7 and 8 share
-            if k == 0:
-                self.error[:, t - 1] = error
-                if self.pulled_back is not None:
-                    self.pulled_back[:, t - 1] = pulled_back
-            omega = self._omega(error, pulled_back, state)
-            lower = pulled_back.mul_(tanh_slope(state)) if omega is None else omega.lower
-            self._descend(u, lower * scale, omega)  # (7)  g^k and u^{k+1}
-            state = tanh(u)
-        self.target[t - 2] = state  # (7)  zhat_{t-1}
+                _, output_error = output_loss(readout(self.parameters, state), self.batch.targets)
+            pulled_back = product(output_error, self.w_hy_transposed)
+            state = self._descend(u, state, output_error, pulled_back, self.settings.target_scale)
+        self.target = torch.empty_like(self.h)
+        self.target[-1] = state
+
+    def earlier_targets(self) -> None:
+        """(7)  zhat_{t-1} for t = T..2, and with them what eq. 6 needs: d_t is the error of the first inner step, which starts
+        on the trajectory itself.
+        """
+        steps, runs, size, hidden = self.h.shape
+        errors = self.h.new_empty(
+            runs, steps, size, hidden
+        )  # d_t before its reduction: Ω does not feel a scale of d
+        pulled_back = torch.zeros_like(errors)
+        w_hh_transposed = self.parameters.w_hh.transpose(1, 2).contiguous()
+        scale = self.settings.loss_scale * self.settings.target_scale
+        for t in range(steps, 1, -1):
+            u, state, prediction, zhat = self.h[t - 2].clone(), self.z[t - 1], self.z[t], self.target[t - 1]
+            for k in range(self.rule.inner_steps):
+                if k > 0:
+                    prediction = next_state(self.driven[t - 1], state, self.parameters.w_hh)  # (7)  p^k
+                error = self._error(prediction, zhat)  # (7)  e^k
+                s = product(error, w_hh_transposed)  # the product that eqs. 7 and 8 share
+                if k == 0:
+                    errors[:, t - 1], pulled_back[:, t - 1] = error, s
+                state = self._descend(u, state, error, s, scale)  # (7)  g^k and u^{k+1}
+            self.target[t - 2] = state  # (7)  zhat_{t-1}
+        errors[:, 0] = self._error(self.z[1], self.target[0])
+        self._keep(errors, pulled_back)
 
     def compiled_targets(self) -> None:
-        """(7)  What ``earlier_targets`` does, by machine code (recurrence.c)."""
+        """What ``top_target`` and ``earlier_targets`` do, as machine code (native/recurrence.c)."""
         settings, clipping = self.settings, self.target_clipping
         columns = [
-            settings.beta.flatten(),
-            settings.alpha_targets.flatten(),
-            (settings.loss_scale * settings.target_scale).flatten(),
+            settings.beta,
+            settings.alpha_targets,
+            settings.alpha_recurrent,
+            settings.alpha_input,
+            settings.loss_scale,
+            settings.target_scale,
             clipping.clip_norm,
             clipping.cap,
             settings.per_example.to(self.h.dtype),
         ]
-        self.error, self.pulled_back, rescaled = compiled.targets(
-            self.h,
-            self.z,
+        found = compiled.targets(
+            self.parameters,
+            self.trajectory,
             self.driven,
-            self.parameters.w_hh,
-            torch.stack(columns, dim=1),
-            self.target,
+            self.batch.targets,
+            torch.stack([column.flatten() for column in columns], dim=1),
             inner_steps=self.rule.inner_steps,
             local_loss=self.rule.local_loss,
-            regularised=self.rule.regularised or self.diagnose,
             clips=self.rule.clips_targets,
+            regularised=self.rule.regularised,
+            input_regularised=self.rule.regularises_input,
+            measured=self.diagnose,
         )
-        self.rescaled += rescaled
+        self.target, self.error, self.rescaled = found.target, found.error, found.rescaled
+        self.input_omega, self.omega = found.input_omega, found.omega
+        self.lower = self.z[:-1].transpose(0, 1) if found.lower is None else found.lower
+        self.upper = self.error if found.upper is None else found.upper
 
     def weight_gradients(self) -> tuple[Parameters, Diagnostics]:
         """(6)  All steps' weight gradients, each clipped on its own, then summed over time."""
         settings, inputs = self.settings, self.batch.inputs
-        omega = self._weight_omega()
-        lower, upper = self._recurrent_factors(omega)
-        error = self.error.mul_(settings.loss_scale[:, None])  # d_t
-        input_upper = error
-        if self.rule.regularises_input and omega is not None:  # dΩ_t/dW_xh through h_{t-1}, one step
-            input_upper = error.clone()
-            input_upper[:, :-1] += settings.alpha_input[:, None] * omega.preactivation.transpose(0, 1)
+        input_upper = self.error if self.input_omega is None else self.error + self.input_omega
         norms = None
         recurrent_factor = input_factor = 1.0
         if self.rule.clips or self.diagnose:
-            norms = product_norms(lower, upper), input_norms(inputs, input_upper)
+            norms = product_norms(self.lower, self.upper), input_norms(inputs, input_upper)
             recurrent_factor, input_factor = (
                 self.weight_clipping.factor(size)[..., None, None] for size in norms
             )
         output_gradient = self._output_gradient()
         gradients = Parameters(
             w_xh=input_gradient(inputs, input_upper * input_factor, self.parameters.w_xh.shape[1]),
-            w_hh=stacked_product(lower, upper * recurrent_factor),
-            b_h=error.sum((1, 2)),
+            w_hh=stacked_product(self.lower, self.upper * recurrent_factor),
+            b_h=self.error.sum((1, 2)),
             w_hy=clip(output_gradient, settings.clip_norm, settings.normalise),
             b_y=self.output_error.sum(1),
         )
         diagnostics = Diagnostics(self.loss)
         if self.diagnose and norms is not None:
-            self._measure(diagnostics, omega, *norms, norm(output_gradient))
+            self._measure(diagnostics, *norms, norm(output_gradient))
         return gradients, diagnostics
-
-    def _weight_omega(self) -> Regulariser | None:
-        """(8)  Ω_t of t = 2..T at once, (T - 1, R, B, .)."""
-        if self.pulled_back is None or self.steps == 1:
-            return None
-        error, pulled_back = (tensor.transpose(0, 1)[1:] for tensor in (self.error, self.pulled_back))
-        return regulariser(error, pulled_back, self.z[1:-1], self.settings.per_example)
-
-    def _recurrent_factors(self, omega: Regulariser | None) -> tuple[Tensor, Tensor]:
-        """lower_t and upper_t (R, T, B, H) of dW_hh^t = z_{t-1}^T d_t + alpha dΩ_t/dW_hh = lower_t^T upper_t (eq. 6).
-
-        dΩ/dW grows as 1 / |d|. With e the error, q its reduction and d = q e, the gradient of a regularised run is
-        (q |e| z + alpha G phi' |e|)^T (e / |e|): neither factor leaves float32's range, however small the error.
-        """
-        settings = self.settings
-        lower = self.z[:-1].transpose(0, 1)
-        upper = self.error * settings.loss_scale[:, None]
-        if omega is None or not self.rule.regularised:
-            return lower, upper
-        acts = settings.alpha_recurrent > 0
-        error_norm = torch.where(acts, omega.error_norm, 1.0).transpose(0, 1)  # (R, T - 1, B or 1, 1)
-        lower = lower.clone(memory_format=torch.contiguous_format)
-        lower[:, 1:] *= torch.where(acts[:, None], error_norm * settings.loss_scale[:, None], 1.0)
-        lower[:, 1:] += settings.alpha_recurrent[:, None] * omega.unit_weight_factor.transpose(0, 1)
-        upper[:, 1:] = torch.where(acts[:, None], self.error[:, 1:] / error_norm, upper[:, 1:])
-        return lower, upper
 
     def _error(self, state: Tensor, target: Tensor) -> Tensor:
         """loss'(z, zhat) (1 - z^2): the error of eqs. 6 and 7 before its reduction."""
         return self.rule.loss.derivative(state, target).mul_(tanh_slope(state))
 
-    def _omega(self, error: Tensor, pulled_back: Tensor, state: Tensor) -> Regulariser | None:
-        if self.rule.regularised:
-            return regulariser(error, pulled_back, state, self.settings.per_example)
-        return None
+    def _descend(self, u: Tensor, state: Tensor, error: Tensor, pulled_back: Tensor, scale: Tensor) -> Tensor:
+        """One inner step of eqs. 4 and 7, u <- u - beta N_c(g + alpha dΩ/du) in place; returns tanh(u).
 
-    def _descend(self, u: Tensor, gradient: Tensor, omega: Regulariser | None) -> None:
-        """One inner step of eqs. 4 and 7, in place: u <- u - beta N_c(gradient + alpha dΩ/du)."""
-        settings = self.settings
+        state: tanh(u) before. error and pulled_back: d and d W^T. g is scale times the latter times phi'.
+        """
+        settings, omega = self.settings, None
+        if self.rule.regularised:
+            omega = regulariser(error, pulled_back, state, settings.per_example)
+        gradient = (pulled_back * tanh_slope(state) if omega is None else omega.lower) * scale
         if omega is not None:
             gradient.addcmul_(omega.preactivation, settings.alpha_targets)
         if self.rule.clips_targets:
@@ -286,33 +255,55 @@ class _Pass:
             if self.diagnose:
                 self.rescaled += self.target_clipping.rescales(size)
         u.addcmul_(gradient, settings.beta, value=-1)
+        return tanh(u)
+
+    def _keep(self, error: Tensor, pulled_back: Tensor) -> None:
+        """What eq. 6 needs, from d_t before its reduction and d_t W_hh^T.
+
+        dΩ/dW grows as 1 / |d|. With e the error, q its reduction and d = q e, the gradient of a regularised run is
+        (q |e| z + alpha G phi' |e|)^T (e / |e|): neither factor leaves float32's range, however small the error.
+        """
+        settings = self.settings
+        scale = settings.loss_scale[:, None]
+        self.error = error * scale
+        self.lower, self.upper = self.z[:-1].transpose(0, 1), self.error
+        self.omega = self.h.new_zeros(self.h.shape[:2])
+        if self.steps == 1 or not (self.rule.regularised or self.diagnose):
+            return
+        # Ω_t of t = 2..T at once; it wants time in front of the runs.
+        earlier, pulled = (tensor.transpose(0, 1)[1:] for tensor in (error, pulled_back))
+        omega = regulariser(earlier, pulled, self.z[1:-1], settings.per_example)
+        self.omega[1:] = omega.value
+        if not self.rule.regularised:
+            return
+        acts = settings.alpha_recurrent[:, None] > 0
+        error_norm = torch.where(acts, omega.error_norm.transpose(0, 1), 1.0)  # (R, T - 1, B or 1, 1)
+        self.lower = self.lower.clone(memory_format=torch.contiguous_format)
+        self.lower[:, 1:] *= torch.where(acts, error_norm * scale, 1.0)
+        self.lower[:, 1:] += settings.alpha_recurrent[:, None] * omega.unit_weight_factor.transpose(0, 1)
+        self.upper = self.error.clone()
+        self.upper[:, 1:] = torch.where(acts, error[:, 1:] / error_norm, self.upper[:, 1:])
+        if self.rule.regularises_input:
+            self.input_omega = torch.zeros_like(error)
+            self.input_omega[:, :-1] = settings.alpha_input[:, None] * omega.preactivation.transpose(0, 1)
 
     def _output_gradient(self) -> Tensor:
         """z_T^T d_y + alpha dΩ_y/dW_hy (eq. 6), before clipping."""
-        gradient = product(self.z[-1].transpose(1, 2), self.output_error)
-        omega = self.output_omega
-        if omega is not None:
-            unit_error = self.output_error / omega.error_norm
+        state, error = self.z[-1], self.output_error
+        gradient = product(state.transpose(1, 2), error)
+        if self.rule.regularised:
+            omega = regulariser(error, product(error, self.w_hy_transposed), state, self.settings.per_example)
             gradient += self.settings.alpha_readout * product(
-                omega.unit_weight_factor.transpose(1, 2), unit_error
+                omega.unit_weight_factor.transpose(1, 2), error / omega.error_norm
             )
         return gradient
 
-    def _measure(
-        self,
-        diagnostics: Diagnostics,
-        omega: Regulariser | None,
-        recurrent: Tensor,
-        inputs: Tensor,
-        output: Tensor,
-    ) -> None:
+    def _measure(self, diagnostics: Diagnostics, recurrent: Tensor, inputs: Tensor, output: Tensor) -> None:
         states, scale = self.z[1:], self.settings.loss_scale
         diagnostics.recurrent_norm, diagnostics.input_norm = recurrent.T, inputs.T
         diagnostics.target_displacement = norm(states - self.target)
         diagnostics.local_loss = (self.rule.loss.value(states, self.target) * scale).sum((-2, -1))  # (5)
-        diagnostics.regulariser = torch.zeros_like(diagnostics.target_displacement)
-        if omega is not None:
-            diagnostics.regulariser[1:] = omega.value
+        diagnostics.regulariser = self.omega
         rescaled = sum(
             self.weight_clipping.rescales(size).view(len(size), -1).sum(1)
             for size in (recurrent, inputs, output)
