@@ -15,6 +15,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,49 +58,39 @@ def made_by() -> str | None:
 def tanh(x: Tensor) -> Tensor:
     """The tanh that all functions here use: within three units of the last place in float32."""
     result = torch.empty_like(x, memory_format=torch.contiguous_format)
-    _functions(x).tanh_all(_address(x.contiguous()), _address(result), _size(x.numel()))
+    _call("tanh_all", [x, result], [x.numel()])
     return result
 
 
 def states(driven: Tensor, w_hh: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(1)  h (T, R, B, H) and z (T + 1, R, B, H), z[0] being ``start`` (R, B, H) or zeros, of driven (T, R, B, H).
 
-    Raises MemoryError.
+    This and all that follow raise MemoryError where there is none for one network's arrays.
     """
-    driven = driven.contiguous()
-    h = torch.empty_like(driven)
+    h = torch.empty_like(driven, memory_format=torch.contiguous_format)
     z = driven.new_empty(driven.shape[0] + 1, *driven.shape[1:])
     z[0] = 0 if start is None else start
-    failed = _functions(driven).states(
-        _address(driven), _address(w_hh.contiguous()), _address(h), _address(z), *map(_size, driven.shape)
-    )
-    if failed:
-        raise MemoryError("no memory for the states of one network")
+    _call("states", [driven, w_hh, h, z], driven.shape)
     return h, z
 
 
-def last_state(driven: Tensor, w_hh: Tensor) -> Tensor:
-    """(1)  z_T (R, B, H), the same as from ``states``, with no other kept. Raises MemoryError."""
-    driven = driven.contiguous()
-    z = driven.new_zeros(driven.shape[1:])
-    failed = _functions(driven).states(
-        _address(driven), _address(w_hh.contiguous()), None, _address(z), *map(_size, driven.shape)
-    )
-    if failed:
-        raise MemoryError("no memory for the states of one network")
+def last_state(symbols: Tensor, rows: Tensor, w_hh: Tensor) -> Tensor:
+    """(1)  z_T (R, B, H) of symbols (T, R, B), the same as from ``states``; rows (R, I, H): x W_xh + b_h of each symbol.
+
+    Raises IndexError where a symbol has no row.
+    """
+    inputs, hidden = rows.shape[1:]
+    if symbols.numel() and not 0 <= int(symbols.min()) <= int(symbols.max()) < inputs:
+        raise IndexError(f"symbols must lie in 0..{inputs - 1}")
+    z = rows.new_empty(*symbols.shape[1:], hidden)
+    _call("last_state", [symbols.to(torch.int64), rows, w_hh, z], [*symbols.shape, hidden, inputs])
     return z
 
 
 def readout(state: Tensor, w_hy: Tensor, b_y: Tensor) -> Tensor:
-    """(2)  o (R, B, O) of states (R, B, H). Raises MemoryError."""
-    runs, batch, hidden = state.shape
-    outputs = state.new_empty(runs, batch, w_hy.shape[-1])
-    failed = _functions(state).readout(
-        *map(_address, (state.contiguous(), w_hy.contiguous(), b_y.contiguous(), outputs)),
-        *map(_size, (runs, batch, hidden, w_hy.shape[-1])),
-    )
-    if failed:
-        raise MemoryError("no memory for the outputs of one network")
+    """(2)  o (R, B, O) of states (R, B, H)."""
+    outputs = state.new_empty(*state.shape[:2], w_hy.shape[-1])
+    _call("readout", [state, w_hy, b_y, outputs], [*state.shape, w_hy.shape[-1]])
     return outputs
 
 
@@ -146,35 +137,30 @@ def targets(
         omega=driven.new_empty(steps, runs) if measured else None,
         rescaled=driven.new_zeros(runs),
     )
-    values = targets.to(driven.dtype).contiguous() if targets.is_floating_point() else None
-    classes = targets.contiguous() if values is None else None
-    weights = (tensor.contiguous() for tensor in (parameters.w_hh, parameters.w_hy, parameters.b_y))
-    inputs = (trajectory.h, trajectory.z, driven, *weights, classes, values, settings)
-    failed = _functions(driven).targets(
-        *map(_address, (*inputs, *vars(found).values())),
-        *map(_size, (steps, runs, batch, hidden, outputs, inner_steps)),
-        LOSSES[local_loss],
-        int(clips),
+    values = targets.to(driven.dtype) if targets.is_floating_point() else None
+    classes = targets if values is None else None
+    weights = [parameters.w_hh, parameters.w_hy, parameters.b_y]
+    _call(
+        "targets",
+        [trajectory.h, trajectory.z, driven, *weights, classes, values, settings, *vars(found).values()],
+        [*driven.shape, outputs, inner_steps, LOSSES[local_loss], clips],
     )
-    if failed:
-        raise MemoryError("no memory for the targets of one network")
     return found
 
 
-def _address(tensor: Tensor | None) -> ctypes.c_void_p | None:
-    if tensor is None:
-        return None
-    assert tensor.is_contiguous()
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
-_size = ctypes.c_long
-
-
-def _functions(like: Tensor) -> ctypes.CDLL:
+def _call(name: str, tensors: Sequence[Tensor | None], numbers: Sequence[int]) -> None:
+    """Call a function of recurrence.c: first its arrays, then its numbers. Results are written into tensors, so those must be
+    contiguous; of others a contiguous copy will do.
+    """
+    laid_out = [
+        None if tensor is None else tensor.contiguous() for tensor in tensors
+    ]  # alive until the call is over
+    addresses = [None if tensor is None else ctypes.c_void_p(tensor.data_ptr()) for tensor in laid_out]
+    like = next(tensor for tensor in tensors if tensor is not None and tensor.is_floating_point())
     library = _library(like.dtype)
     assert library is not None
-    return library.functions
+    if getattr(library.functions, name)(*addresses, *map(ctypes.c_long, numbers)):
+        raise MemoryError(f"{name}: no memory for the arrays of one network")
 
 
 @functools.cache
@@ -253,12 +239,10 @@ def _processor() -> str:
 def _computes_right(functions: ctypes.CDLL, dtype: torch.dtype) -> bool:
     """One step of a small network against PyTorch: a compiler may be broken, a library stale."""
     generator = torch.Generator().manual_seed(0)
-    driven, w_hh = (
-        torch.randn(shape, generator=generator, dtype=dtype) for shape in ((2, 1, 7, 19), (1, 19, 19))
-    )
+    shapes = ((2, 1, 7, 19), (1, 19, 19))
+    driven, w_hh = (torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes)
     h, z = torch.empty_like(driven), driven.new_zeros(3, 1, 7, 19)
-    sizes = map(_size, driven.shape)
-    if functions.states(*map(_address, (driven, w_hh, h, z)), *sizes):
-        return False
+    arrays = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (driven, w_hh, h, z)]
+    failed = functions.states(*arrays, *map(ctypes.c_long, driven.shape))
     expected = torch.tanh(driven[1] + torch.tanh(driven[0]) @ w_hh)
-    return torch.allclose(z[2], expected, rtol=0, atol=1e-5)
+    return not failed and torch.allclose(z[2], expected, rtol=0, atol=1e-5)

@@ -108,10 +108,15 @@ def drive(parameters: Parameters, inputs: Tensor) -> Tensor:
         driven = product(by_run, parameters.w_xh) + parameters.b_h[:, None, :]
         return driven.unflatten(1, (inputs.shape[0], inputs.shape[2])).transpose(0, 1).contiguous()
     runs = torch.arange(inputs.shape[1], device=inputs.device)[:, None]  # (R, 1), beside inputs (T, R, B)
-    rows = parameters.w_xh + parameters.b_h[:, None, :]  # (R, I, H)
+    rows = _rows(parameters)
     return (
         rows.flatten(0, 1).index_select(0, (inputs + runs * rows.shape[1]).flatten()).view(*inputs.shape, -1)
     )
+
+
+def _rows(parameters: Parameters) -> Tensor:
+    """The input's part of eq. 1 for every symbol, (R, I, H)."""
+    return parameters.w_xh + parameters.b_h[:, None, :]
 
 
 def tanh(u: Tensor) -> Tensor:
@@ -160,13 +165,11 @@ def readout(parameters: Parameters, state: Tensor) -> Tensor:
 
 
 def predict(parameters: Parameters, inputs: Tensor) -> Tensor:
-    """Outputs (R, B, O) without keeping the trajectory; for evaluation."""
-    driven = drive(parameters, inputs)
-    if compiled.available(driven):
-        return readout(parameters, compiled.last_state(driven, parameters.w_hh))
-    z = torch.zeros_like(driven[0])
-    for t in range(driven.shape[0]):
-        z = _step(driven[t], z, parameters.w_hh).tanh_()
+    """Outputs (R, B, O); for evaluation. Compiled, and with symbols for inputs, no trajectory is kept."""
+    if compiled.available(parameters.w_hh) and not inputs.is_floating_point():
+        z = compiled.last_state(inputs, _rows(parameters), parameters.w_hh)
+    else:
+        z = forward(parameters, inputs).z[-1]
     return readout(parameters, z)
 
 

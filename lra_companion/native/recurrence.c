@@ -11,8 +11,8 @@
 
 int vector_bytes(void) { return BYTES; }
 
-/* (1)  driven (T, R, B, H) -> h (T, R, B, H), z (T + 1, R, B, H) with z[0] given. Where h is NULL, z is one state (R, B, H), the
-   first and then the last. Returns 0, or 1 where memory is lacking. */
+/* (1)  h (T, R, B, H) and z (T + 1, R, B, H), z[0] being given, from driven (T, R, B, H). Returns 0, or 1 where memory is
+   lacking. */
 int states(const REAL *driven, const REAL *w_hh, REAL *h, REAL *z, long steps, long runs, long batch, long hidden) {
     const long padded = padded_size(hidden), size = batch * padded, step = batch * hidden;
     REAL *memory = arrays(2 * size + hidden * padded);
@@ -26,11 +26,35 @@ int states(const REAL *driven, const REAL *w_hh, REAL *h, REAL *z, long steps, l
             const long at = (t * runs + r) * step;
             load(driven + at, sum, batch, hidden, padded);
             product(state, padded, w, sum, sum, batch);
-            if (h) store(sum, h + at, batch, hidden, padded);
+            store(sum, h + at, batch, hidden, padded);
             tanh_all(sum, state, size);
-            if (h) store(state, z + at + runs * step, batch, hidden, padded);
+            store(state, z + at + runs * step, batch, hidden, padded);
         }
-        if (!h) store(state, z + r * step, batch, hidden, padded);
+    }
+    free(memory);
+    return 0;
+}
+
+/* (1)  z_T (R, B, H) alone, of symbols (T, R, B) that look up their rows x W_xh + b_h in rows (R, I, H). Returns 0, or 1 where
+   memory is lacking. */
+int last_state(const long long *symbols, const REAL *rows, const REAL *w_hh, REAL *z, long steps, long runs, long batch,
+               long hidden, long inputs) {
+    const long padded = padded_size(hidden), size = batch * padded;
+    REAL *memory = arrays(2 * size + (hidden + inputs) * padded);
+    if (!memory) return 1;
+    REAL *state = memory, *sum = memory + size, *table = memory + 2 * size;
+    const matrix w = {table + inputs * padded, hidden, padded};
+    for (long r = 0; r < runs; r++) {
+        pack(w_hh + r * hidden * hidden, hidden, 1, w, hidden);
+        load(rows + r * inputs * hidden, table, inputs, hidden, padded);
+        memset(state, 0, size * sizeof(REAL));
+        for (long t = 0; t < steps; t++) {
+            const long long *shown = symbols + (t * runs + r) * batch;
+            for (long b = 0; b < batch; b++) memcpy(sum + b * padded, table + shown[b] * padded, padded * sizeof(REAL));
+            product(state, padded, w, sum, sum, batch);
+            tanh_all(sum, state, size);
+        }
+        store(state, z + r * batch * hidden, batch, hidden, padded);
     }
     free(memory);
     return 0;
@@ -87,7 +111,7 @@ INLINE void errors(enum loss loss, const REAL *prediction, const REAL *target, R
         error[i] = derivative(loss, prediction[i] - target[i]) * (1 - prediction[i] * prediction[i]);
 }
 
-static void any_errors(int loss, const REAL *prediction, const REAL *target, REAL *error, long size) {
+static void any_errors(long loss, const REAL *prediction, const REAL *target, REAL *error, long size) {
     switch (loss) {
         case MSE:
             errors(MSE, prediction, target, error, size);
@@ -225,7 +249,7 @@ static void keep(const work *w, const setting *s, const REAL *error, int regular
 int targets(const REAL *h, const REAL *z, const REAL *driven, const REAL *w_hh, const REAL *w_hy, const REAL *b_y,
             const long long *classes, const REAL *values, const setting *settings, REAL *target, REAL *error, REAL *lower,
             REAL *upper, REAL *input_omega, REAL *omega, REAL *rescaled, long steps, long runs, long batch, long hidden,
-            long outputs, long inner_steps, int loss, int clips) {
+            long outputs, long inner_steps, long loss, long clips) {
     const long padded = padded_size(hidden), wide = padded_size(outputs), step = batch * hidden, size = batch * padded;
     const int regularised = lower || omega;
     REAL *memory = arrays(7 * size + 2 * batch * wide + 2 * hidden * padded + hidden * wide + outputs * padded +

@@ -38,8 +38,9 @@ INLINE REAL tanh_one(REAL x) {
 }
 
 /* y = tanh(x); x and y may be the same. */
-void tanh_all(const REAL *x, REAL *y, long count) {
+int tanh_all(const REAL *x, REAL *y, long count) {
     for (long i = 0; i < count; i++) y[i] = tanh_one(x[i]);
+    return 0;
 }
 
 /* loss'(state - target), as in local_losses.py. */
