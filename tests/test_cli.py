@@ -245,7 +245,7 @@ def test_quiet(shell: Shell, small_validation: None) -> None:
 class Broken:
     """A learner with a defect."""
 
-    def __init__(self, _: Any) -> None:
+    def __init__(self, *_: Any) -> None:
         pass
 
     def gradients(self, *_: Any, **__: Any) -> Any:

@@ -232,6 +232,7 @@ def slow_training(config: RunConfig) -> tuple[list[Tensor], list[dict[str, Any]]
     weights = [nn.Parameter(tensor[0].clone()) for tensor in start]
     rule = RULES[config.optimiser.name](weights, config.optimiser.learning_rate)
     validation = task.evaluation_batch(config.seed, "validation", protocol.validation_size)
+    learner = make_learner([config.learner], [config.seed])
     history: list[dict[str, Any]] = []
     losses: list[float] = []
     for iteration in range(protocol.max_iterations + 1):
@@ -245,7 +246,7 @@ def slow_training(config: RunConfig) -> tuple[list[Tensor], list[dict[str, Any]]
             batch = task.batch([config.seed], iteration, protocol.batch_size)
             losses.append(loss_of(plain, batch))
             stacked = Parameters(*(tensor[None] for tensor in plain))
-            gradients, _ = make_learner([config.learner]).gradients(stacked, batch)
+            gradients, _ = learner.gradients(stacked, batch)
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight.grad = gradient[0]
             rule.step()
@@ -384,6 +385,9 @@ class Scripted:
         self.calls += 1
         return slopes, training.make_learner([]) if diagnose else type("D", (), {"loss": loss})()
 
+    def select(self, runs: Tensor) -> "Scripted":
+        return self
+
 
 @pytest.mark.parametrize(
     "spoil",
@@ -401,7 +405,7 @@ def test_a_loss_or_weight_that_is_not_finite_ends_that_run_alone(
 ) -> None:
     configs = [run_config(seed=seed, max_iterations=6) for seed in (1, 2, 3)]
     learner = Scripted(at=4, place=1, **spoil)
-    monkeypatch.setattr(training, "make_learner", lambda _: learner)
+    monkeypatch.setattr(training, "make_learner", lambda *_: learner)
     one, spoilt, other = group(configs)
     assert (spoilt.status, spoilt.iterations) == ("diverged", 4)
     assert [row["iteration"] for row in spoilt.history] == [0, 3]
@@ -423,7 +427,7 @@ def test_after_divergence_both_accuracies_are_of_the_last_finite_state(
         lambda self, seed, split, size: original(self, seed, "validation", size),
     )
     learner = Scripted(at=5, place=0, loss=math.nan)
-    monkeypatch.setattr(training, "make_learner", lambda _: learner)
+    monkeypatch.setattr(training, "make_learner", lambda *_: learner)
     result = train(run_config(task="adding", rate=200.0, max_iterations=10, validate_every=10))
     assert (result.status, result.iterations) == ("diverged", 5)
     assert result.history[0]["validation_accuracy"] != result.test_accuracy, "the network must have moved"

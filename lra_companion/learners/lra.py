@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lra_companion.config import LRAConfig
 from lra_companion.learners.base import (
+    BaseLearner,
     Diagnostics,
     input_gradient,
     input_norms,
@@ -26,13 +27,13 @@ from lra_companion.network import Batch, Parameters, drive, output_loss, product
 from lra_companion.stability import Clipping, Regulariser, clip, norm, regulariser, tanh_slope
 
 
-class LRA:
+class LRA(BaseLearner):
     """Targets are handed back in time, from zhat_T to zhat_1 (eqs. 4, 7); each step's weights then move its state towards its
     target (eqs. 5, 6).
     """
 
-    def __init__(self, configs: Sequence[LRAConfig]) -> None:
-        self.configs = list(configs)
+    def __init__(self, configs: Sequence[LRAConfig], seeds: Sequence[int] = ()) -> None:
+        super().__init__(configs, seeds)
         self.inner_steps = configs[0].inner_steps
         self.loss = LOCAL_LOSSES[configs[0].local_loss]
         self.regularised = any(config.regularisation_strength > 0 for config in configs)
