@@ -104,6 +104,8 @@ _PER_RUN_SETTINGS = {
     "regularise_readout",
     "regularise_input",
     "released_nan",
+    "inverse_learning_rate",
+    "inverse_noise",
 }
 
 

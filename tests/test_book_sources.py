@@ -126,7 +126,7 @@ def test_every_name_in_code_exists(page):
         "lra_companion/lra.py",
         "Parameters.w_yy",
         "tests/test_none.py",
-        "tptt",
+        "hebb",
         "--target-steps",
     ],
 )

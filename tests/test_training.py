@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from torch import Tensor, nn
 
 from lra_companion import training
-from lra_companion.config import LRAConfig, RunConfig
+from lra_companion.config import LRAConfig, RunConfig, TPTTConfig
 from lra_companion.learners import make_learner
 from lra_companion.network import Batch, Parameters, initial_parameters
 from lra_companion.tasks import Task, make_task
@@ -27,7 +27,7 @@ def group(configs: list[RunConfig]) -> list[RunResult]:
 
 
 def variants(config: RunConfig, count: int) -> list[RunConfig]:
-    """Neighbours of a run in one batch: other seeds, rates and, for LRA, other settings of each kind."""
+    """Neighbours of a run in one batch: other seeds, rates and, for LRA and TPTT, other settings of each kind."""
     found = []
     for index in range(count):
         learner: dict[str, Any] = {}
@@ -37,6 +37,13 @@ def variants(config: RunConfig, count: int) -> list[RunConfig]:
                 "clip_norm": [0.0, 1e-4, 3.0][index % 3],
                 "clip_mode": ["clip", "normalise"][index % 2],
                 "reduction": ["per_example", "mean"][index % 2],
+            }
+        if isinstance(config.learner, TPTTConfig):
+            learner = {
+                "target_step_size": 0.5 + index,
+                "inverse_learning_rate": [0.0, 0.01, 0.03][index % 3],
+                "inverse_noise": [0.3, 0.0, 1.0, 0.1][index % 4],
+                "clip_norm": [0.0, 1e-4, 3.0][index % 3],
             }
         if getattr(config.learner, "regularisation_strength", 0.0) > 0:
             learner["regularisation_strength"] = 0.1 * (index + 1)
@@ -543,6 +550,13 @@ MEASURED = {
     },
     "bptt": {"recurrent_norm": 10, "input_norm": 10, "regulariser": 10, "clipped_share": None},
     "readout": {},
+    "tptt_clip": {
+        "recurrent_norm": 10,
+        "input_norm": 10,
+        "target_displacement": 10,
+        "local_loss": 10,
+        "clipped_share": None,
+    },
 }
 
 
@@ -638,7 +652,7 @@ def test_the_control_leaves_the_hidden_weights_alone() -> None:
         assert (getattr(result.parameters, name) - getattr(start, name)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("learner", ["lra", "bptt"])
+@pytest.mark.parametrize("learner", ["lra", "bptt", "tptt"])
 def test_the_learners_move_every_weight_matrix(learner: str) -> None:
     result = train(run_config(learner, max_iterations=20))
     start = initial_parameters([1], 100, 8, 100)

@@ -10,12 +10,14 @@ from lra_companion.learners.bptt import BPTT
 from lra_companion.learners.lra import LRA
 from lra_companion.learners.readout import Readout
 from lra_companion.learners.released import LRAReleased
+from lra_companion.learners.tptt import TPTT
 
 LEARNERS: dict[str, Callable[[Sequence[Any], Sequence[int]], Learner]] = {
     "lra": LRA,
     "bptt": BPTT,
     "readout": Readout,
     "lra_released": LRAReleased,
+    "tptt": TPTT,
 }
 """Learning rules by name; a config's ``name`` is the key."""
 
@@ -23,7 +25,7 @@ __all__ = ["LEARNERS", "Diagnostics", "Learner", "make_learner"]
 
 
 def make_learner(configs: Sequence[Any], seeds: Sequence[int] = ()) -> Learner:
-    """The learning rule for R runs, one config per run, and for a rule that draws random numbers one seed per run.
+    """The learning rule for R runs, one config per run, and for a rule that draws random numbers (tptt) one seed per run.
 
     Raises ValueError if the configs differ in what shapes the computation: name, inner_steps or local_loss. All other settings
     may differ by run. Also if seeds are needed and missing, or not as many as the configs.
