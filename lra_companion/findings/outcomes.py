@@ -1,0 +1,75 @@
+"""What the runs of one condition came to, and the words for differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lra_companion.reporting import condition
+from lra_companion.statistics import (
+    Curves,
+    Estimate,
+    SolvingCurve,
+    curves_on_common_grid,
+    iqm_interval,
+    solving_curve,
+    wilson_interval,
+)
+from lra_companion.training import RunResult
+
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One condition's runs on one task. accuracy: interquartile mean on the test set; scores: test accuracy of each seed."""
+
+    condition: str
+    strength: float
+    learner: str
+    scores: dict[int, float]
+    accuracy: Estimate
+    solved: Estimate
+    diverged: int
+    curves: Curves
+    solving: SolvingCurve
+
+
+def outcome_of(results: Sequence[RunResult], generator: np.random.Generator) -> Outcome:
+    """The runs of one condition on one task, summed up over seeds."""
+    first = results[0].config
+    strength = getattr(first.learner, "regularisation_strength", 0.0)
+    solved = [result.solved for result in results]
+    diverged = [result.status == "diverged" for result in results]
+    iterations = [result.iterations for result in results]
+    return Outcome(
+        condition=condition(first.learner.name, strength),
+        strength=strength,
+        learner=first.learner.name,
+        scores={result.config.seed: result.test_accuracy for result in results},
+        accuracy=iqm_interval([result.test_accuracy for result in results], generator),
+        solved=wilson_interval(sum(solved), len(results)),
+        diverged=sum(diverged),
+        curves=curves_on_common_grid(
+            [[row["iteration"] for row in result.history] for result in results],
+            [[row["validation_accuracy"] for row in result.history] for result in results],
+            solved,
+            end=first.protocol.max_iterations,
+        ),
+        solving=solving_curve(iterations, solved, diverged),
+    )
+
+
+def direction(difference: Estimate, up: str, down: str, unclear: str) -> str:
+    """A word for a difference, by whether its interval excludes 0. One seed has no interval: unclear."""
+    if difference.low > 0:
+        return up
+    return down if difference.high < 0 else unclear
+
+
+def listed(clauses: Sequence[str]) -> str:
+    """Clauses joined as prose joins them."""
+    *some, last = clauses
+    return f"{', '.join(some)}{',' * (len(some) > 1)} and {last}" if some else last
