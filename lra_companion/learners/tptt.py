@@ -36,6 +36,7 @@ from lra_companion.network import (
     product,
     readout,
     states,
+    tanh,
 )
 from lra_companion.randomness import run_generator
 from lra_companion.stability import Clipping, norm, tanh_slope
@@ -121,8 +122,8 @@ class TPTT(BaseLearner):
 
 def change_of_tanh(preactivation: Tensor, change: Tensor) -> Tensor:
     """tanh(u + e) - tanh(u) from u and e, as tanh(e) (1 - tanh(u) tanh(u + e)): a small change keeps all its digits."""
-    both = torch.tanh(preactivation + change).mul_(torch.tanh(preactivation))
-    return torch.tanh(change).mul_(both.neg_().add_(1))
+    both = tanh(preactivation + change).mul_(tanh(preactivation))
+    return tanh(change).mul_(both.neg_().add_(1))
 
 
 def displacements(
@@ -208,8 +209,8 @@ class _Pass:
     def inverse_gradients(self, noise: Tensor) -> tuple[Inverse, Tensor]:
         """(12)  Gradients of V and c, and what they descend, step by step (T, R). noise: n (R, T - 1, B, H)."""
         start = self.z[:, 1:-1] + noise
-        reached = torch.tanh(self.driven + _times(start, self.parameters.w_hh))  # F(x_t, z_{t-1} + n)
-        found = torch.tanh(self.inverse_driven + _times(reached, self.inverse.v))  # (9)
+        reached = tanh(self.driven + _times(start, self.parameters.w_hh))  # F(x_t, z_{t-1} + n)
+        found = tanh(self.inverse_driven + _times(reached, self.inverse.v))  # (9)
         difference = found - start
         error = difference * tanh_slope(found) * (2 / self.size)
         loss = self.z.new_zeros(self.steps, len(noise))
