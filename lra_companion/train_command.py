@@ -22,14 +22,14 @@ def train(
             help="temporal_order, temporal_order_3bit, random_permutation, adding or sequential_digits."
         ),
     ],
-    learner: Annotated[str, typer.Option(help="lra, bptt, readout or lra_released.")] = "lra",
+    learner: Annotated[str, typer.Option(help="lra, bptt, readout, lra_released or tptt.")] = "lra",
     sequence_length: Annotated[int, typer.Option(help="T, time steps; 64 or 8 for sequential_digits.")] = 20,
     hidden_size: Annotated[int | None, typer.Option(help="H, hidden units.")] = None,
     optimiser: Annotated[str | None, typer.Option(help="sgd, nesterov, adam, rmsprop or adagrad.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The optimiser's step size.")] = None,
     local_loss: Annotated[str | None, typer.Option(help="log_penalty, mse, huber, l1 or cosine.")] = None,
     reduction: Annotated[str | None, typer.Option(help="mean or per_example.")] = None,
-    target_step_size: Annotated[float | None, typer.Option(help="beta of eqs. 4 and 7.")] = None,
+    target_step_size: Annotated[float | None, typer.Option(help="beta of eqs. 4 and 7; a of eq. 10.")] = None,
     inner_steps: Annotated[int | None, typer.Option(help="K of eqs. 4 and 7.")] = None,
     clip_norm: Annotated[float | None, typer.Option(help="c of eq. 3; 0: off.")] = None,
     clip_mode: Annotated[str | None, typer.Option(help="clip or normalise.")] = None,
@@ -42,6 +42,12 @@ def train(
     released_nan: Annotated[
         bool | None,
         typer.Option("--released-nan", help="lra_released: NaN where |d| = 0, as in the public code."),
+    ] = None,
+    inverse_learning_rate: Annotated[
+        float | None, typer.Option(help="tptt: step size of the inverse, eq. 12.")
+    ] = None,
+    inverse_noise: Annotated[
+        float | None, typer.Option(help="tptt: standard deviation of the noise n in eq. 12.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="B, sequences per iteration.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Updates at most.")] = None,
@@ -66,6 +72,8 @@ def train(
         "regularisation_strength": regularisation_strength,
         "regularisation_scope": regularisation_scope,
         "released_nan": released_nan,
+        "inverse_learning_rate": inverse_learning_rate,
+        "inverse_noise": inverse_noise,
     }
     protocol = {
         "batch_size": batch_size,

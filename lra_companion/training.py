@@ -104,6 +104,8 @@ _PER_RUN_SETTINGS = {
     "regularise_readout",
     "regularise_input",
     "released_nan",
+    "inverse_learning_rate",
+    "inverse_noise",
 }
 
 
@@ -140,7 +142,9 @@ class _Group:
             first.network.hidden_size,
             self.task.output_size,
         )
-        self.learner = make_learner([config.learner for config in configs])
+        self.learner = make_learner(
+            [config.learner for config in configs], [config.seed for config in configs]
+        )
         self.optimiser = Optimiser([config.optimiser for config in configs], self.parameters)
 
     def advance(self) -> list[tuple[int, RunResult]]:
@@ -250,7 +254,7 @@ class _Group:
         chosen = torch.tensor(places)
         self.parameters = self.parameters.select(chosen)
         self.optimiser = self.optimiser.select(chosen)
-        self.learner = make_learner([run.config.learner for run in self.runs])
+        self.learner = self.learner.select(chosen)
 
 
 def accuracy(task: Task, parameters: Parameters, batch: Batch) -> float:

@@ -174,7 +174,7 @@ def test_exit_codes_and_streams_of_the_real_command(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 @pytest.mark.parametrize("task", ["temporal_order", "temporal_order_3bit", "random_permutation", "adding"])
-@pytest.mark.parametrize("learner", ["lra", "bptt", "readout"])
+@pytest.mark.parametrize("learner", ["lra", "bptt", "readout", "tptt"])
 def test_every_learner_task_and_optimiser_trains(
     learner: str, task: str, optimiser: str, shell: Shell, small_validation: None
 ) -> None:
@@ -245,7 +245,7 @@ def test_quiet(shell: Shell, small_validation: None) -> None:
 class Broken:
     """A learner with a defect."""
 
-    def __init__(self, _: Any) -> None:
+    def __init__(self, *_: Any) -> None:
         pass
 
     def gradients(self, *_: Any, **__: Any) -> Any:
