@@ -219,6 +219,7 @@ def run_notebook(
                 raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}") from None
         notebook = nbformat.read(draft, as_version=4)
     _forget_the_machine(notebook)
+    _hide_parameters(notebook)
     write_whole(target, nbformat.writes(notebook) + "\n")
     return target
 
@@ -290,6 +291,14 @@ def _forget_the_machine(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
+
+
+def _hide_parameters(notebook: nbformat.NotebookNode) -> None:
+    """The values papermill put in are long: let a page fold them, as it does the cell of their defaults."""
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
 
 
 def write_whole(target: Path, text: str) -> None:

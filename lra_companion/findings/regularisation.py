@@ -41,9 +41,13 @@ def _elsewhere(found: Sequence[Panel], shown: Sequence[Panel], control: str) -> 
         return ""
     signs = [panel.clear("lra + Ω", control) for panel in found]
     return (
-        f"; of all {len(found)} tasks and lengths it was clearly better on {signs.count(1)} and clearly worse on "
-        f"{signs.count(-1)}"
+        f"; counted over all {len(found)} tasks and lengths it was clearly better {_times(signs.count(1))} and clearly worse "
+        f"{_times(signs.count(-1))}"
     )
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def regularisation_differences(panel: Panel) -> dict[str, tuple[str, str]]:
