@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lra_companion import compiled
 from lra_companion.randomness import run_generator
 
 
@@ -107,14 +108,33 @@ def drive(parameters: Parameters, inputs: Tensor) -> Tensor:
         driven = product(by_run, parameters.w_xh) + parameters.b_h[:, None, :]
         return driven.unflatten(1, (inputs.shape[0], inputs.shape[2])).transpose(0, 1).contiguous()
     runs = torch.arange(inputs.shape[1], device=inputs.device)[:, None]  # (R, 1), beside inputs (T, R, B)
-    rows = parameters.w_xh + parameters.b_h[:, None, :]  # (R, I, H)
+    rows = _rows(parameters)
     return (
         rows.flatten(0, 1).index_select(0, (inputs + runs * rows.shape[1]).flatten()).view(*inputs.shape, -1)
     )
 
 
-def step(driven: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
-    """(1)  h_t = x_t W_xh + z_{t-1} W_hh + b_h, all (R, B, H), where ``driven`` is x_t W_xh + b_h."""
+def _rows(parameters: Parameters) -> Tensor:
+    """The input's part of eq. 1 for every symbol, (R, I, H)."""
+    return parameters.w_xh + parameters.b_h[:, None, :]
+
+
+def tanh(u: Tensor) -> Tensor:
+    """The network's tanh. States of a trajectory and moved states are compared with one another, so every one of them must come
+    from the same function: a target that does not move must equal its state to the last bit.
+    """
+    return compiled.tanh(u) if compiled.available(u) else torch.tanh(u)
+
+
+def next_state(driven: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
+    """(1)  z_t = tanh(x_t W_xh + z_{t-1} W_hh + b_h), all (R, B, H), where ``driven`` is x_t W_xh + b_h."""
+    if compiled.available(driven):
+        return compiled.states(driven[None], w_hh, state)[1][1]
+    return torch.tanh(_step(driven, state, w_hh))
+
+
+def _step(driven: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
+    """(1)  h_t = x_t W_xh + z_{t-1} W_hh + b_h."""
     if state.shape[-2] == 1 or state.shape[-1] == 1:
         return driven + product(state, w_hh)
     return torch.baddbmm(driven, state, w_hh)
@@ -122,10 +142,12 @@ def step(driven: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
 
 def states(parameters: Parameters, driven: Tensor) -> Trajectory:
     """Every pre-activation and state (eq. 1), given the input's part of it from ``drive``."""
+    if compiled.available(driven):
+        return Trajectory(*compiled.states(driven, parameters.w_hh))
     h = torch.empty_like(driven)
     z = driven.new_zeros(driven.shape[0] + 1, *driven.shape[1:])
     for t in range(driven.shape[0]):
-        h[t] = step(driven[t], z[t], parameters.w_hh)
+        h[t] = _step(driven[t], z[t], parameters.w_hh)
         torch.tanh(h[t], out=z[t + 1])  # z_t = tanh(h_t)
     return Trajectory(h, z)
 
@@ -137,15 +159,17 @@ def forward(parameters: Parameters, inputs: Tensor) -> Trajectory:
 
 def readout(parameters: Parameters, state: Tensor) -> Tensor:
     """(2)  o = z_T W_hy + b_y: outputs (R, B, O) of states (R, B, H)."""
+    if compiled.available(state):
+        return compiled.readout(state, parameters.w_hy, parameters.b_y)
     return product(state, parameters.w_hy) + parameters.b_y[:, None, :]
 
 
 def predict(parameters: Parameters, inputs: Tensor) -> Tensor:
-    """Outputs (R, B, O) without keeping the trajectory; for evaluation."""
-    h = drive(parameters, inputs)
-    z = torch.tanh(h[0])
-    for t in range(1, h.shape[0]):
-        z = step(h[t], z, parameters.w_hh).tanh_()
+    """Outputs (R, B, O); for evaluation. Compiled, and with symbols for inputs, no trajectory is kept."""
+    if compiled.available(parameters.w_hh) and not inputs.is_floating_point():
+        z = compiled.last_state(inputs, _rows(parameters), parameters.w_hh)
+    else:
+        z = forward(parameters, inputs).z[-1]
     return readout(parameters, z)
 
 

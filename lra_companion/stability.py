@@ -36,22 +36,24 @@ class Clipping:
     """(3)  N_c of R runs, each with its own norm c and mode.
 
     clip_norm: c (R,). normalise (R,): mode "normalise", which rescales everything to norm c (0 stays 0), instead of "clip",
-    which shortens to c what is longer. c = 0 switches either off.
+    which shortens to c what is longer. c = 0 switches either off. A gradient of norm n is multiplied by min(clip_norm / n,
+    cap).
     """
 
     def __init__(self, clip_norm: Tensor, normalise: Tensor) -> None:
         off = clip_norm == 0
-        self._target = clip_norm.masked_fill(off, torch.inf)
-        self._cap = torch.ones_like(clip_norm).masked_fill(normalise & ~off, torch.finfo(clip_norm.dtype).max)
+        self.clip_norm = clip_norm.masked_fill(off, torch.inf)
+        self.cap = torch.ones_like(clip_norm).masked_fill(normalise & ~off, torch.finfo(clip_norm.dtype).max)
 
     def factor(self, gradient_norm: Tensor) -> Tensor:
         """What N_c multiplies gradients of these norms (R, ...) with."""
         shape = (-1, *[1] * (gradient_norm.dim() - 1))
-        return torch.minimum(self._target.view(shape) / gradient_norm, self._cap.view(shape))
+        factor = torch.minimum(self.clip_norm.view(shape) / gradient_norm, self.cap.view(shape))
+        return torch.where(gradient_norm == 0, 1.0, factor)
 
     def rescales(self, gradient_norm: Tensor) -> Tensor:
         """Which gradients N_c changes."""
-        return (self.factor(gradient_norm) != 1) & (gradient_norm > 0)
+        return self.factor(gradient_norm) != 1
 
 
 def clip(gradient: Tensor, clip_norm: Tensor, normalise: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lra_companion import compiled
 from lra_companion.config import LRAConfig
 from lra_companion.learners.base import (
     Diagnostics,
@@ -22,8 +23,18 @@ from lra_companion.learners.base import (
     stacked_product,
 )
 from lra_companion.local_losses import LOCAL_LOSSES, reduction_scale
-from lra_companion.network import Batch, Parameters, drive, output_loss, product, readout, states, step
-from lra_companion.stability import Clipping, Regulariser, clip, norm, regulariser, tanh_slope
+from lra_companion.network import (
+    Batch,
+    Parameters,
+    drive,
+    next_state,
+    output_loss,
+    product,
+    readout,
+    states,
+    tanh,
+)
+from lra_companion.stability import Clipping, clip, norm, regulariser, tanh_slope
 
 
 class LRA:
@@ -34,9 +45,9 @@ class LRA:
     def __init__(self, configs: Sequence[LRAConfig]) -> None:
         self.configs = list(configs)
         self.inner_steps = configs[0].inner_steps
-        self.loss = LOCAL_LOSSES[configs[0].local_loss]
+        self.local_loss = configs[0].local_loss
+        self.loss = LOCAL_LOSSES[self.local_loss]
         self.regularised = any(config.regularisation_strength > 0 for config in configs)
-        self.regularises_input = self.regularised and any(config.regularise_input for config in configs)
         self.clips = any(config.clip_norm > 0 for config in configs)
         self.clips_targets = any(_target_clip_norm(config) > 0 for config in configs)
 
@@ -45,10 +56,11 @@ class LRA:
     ) -> tuple[Parameters, Diagnostics]:
         """Sum over time of the local, clipped weight gradients; see ``learners.base.Learner``."""
         pass_ = _Pass(self, parameters, batch, diagnose)
-        pass_.top_target()
-        for t in range(pass_.steps, 1, -1):
-            pass_.earlier_target(t)
-        pass_.first_error()
+        if compiled.available(pass_.h) and self.local_loss in compiled.LOSSES:
+            pass_.compiled_targets()
+        else:
+            pass_.top_target()
+            pass_.earlier_targets()
         return pass_.weight_gradients()
 
 
@@ -104,110 +116,133 @@ def _target_clip_norm(config: LRAConfig) -> float:
 class _Pass:
     """One batch's way through eqs. 1-8. Time is counted as in the paper, t = 1..T, so that h_t is h[t - 1] and z_t is z[t].
 
-    What eq. 6 needs is kept per step, (R, T, B, H): ``error``, d_t before its reduction, and two factors of the recurrent
-    gradient: dW_hh^t before clipping is lower_t^T upper_t.
+    What eq. 6 needs is kept per step, (R, T, B, H), already clipped: dW_hh^t = lower_t^T upper_t and dW_xh^t =
+    x_t^T input_upper_t.
     """
+
+    target: Tensor  # (T, R, B, H); zhat_t is target[t - 1]
+    lower: Tensor
+    upper: Tensor
+    input_upper: Tensor
+    b_h: Tensor  # (R, H)
+    recurrent_norm: Tensor  # (T, R), of the gradients before clipping, as the next
+    input_norm: Tensor
+    omega: Tensor | None = None  # (T, R): Ω_t, 0 at t = 1, where there is no earlier state
 
     def __init__(self, rule: LRA, parameters: Parameters, batch: Batch, diagnose: bool) -> None:
         self.rule, self.parameters, self.batch, self.diagnose = rule, parameters, batch, diagnose
         self.driven = drive(parameters, batch.inputs)
-        trajectory = states(parameters, self.driven)
-        self.h, self.z = trajectory.h, trajectory.z
-        self.steps, runs, size, hidden = self.h.shape
+        self.trajectory = states(parameters, self.driven)
+        self.h, self.z = self.trajectory.h, self.trajectory.z
+        self.steps, runs, size, _ = self.h.shape
         self.settings = _Settings.of(rule.configs, self.h, size)
         self.weight_clipping = Clipping(self.settings.clip_norm, self.settings.normalise)
         self.target_clipping = Clipping(self.settings.target_clip_norm, self.settings.target_normalise)
-        self.w_hh_transposed = parameters.w_hh.transpose(1, 2).contiguous()
-        self.target = torch.empty_like(self.h)  # zhat_t is target[t - 1]
-        self.error = self.h.new_empty(runs, self.steps, size, hidden)
-        self.lower = self.z[:-1].transpose(0, 1).clone(memory_format=torch.contiguous_format)
-        self.upper = torch.empty_like(self.error)
-        self.input_omega = torch.zeros_like(self.error) if rule.regularises_input else None
-        self.omega_values = self.h.new_zeros(self.steps, runs)
         self.rescaled = self.h.new_zeros(runs)  # how many target steps eq. 3 rescaled
+        outputs = readout(parameters, self.z[-1])
+        self.loss, self.output_error = output_loss(outputs, batch.targets)  # L, and d_y = dL/do of eq. 6
+        self.w_hy_transposed = parameters.w_hy.transpose(1, 2).contiguous()
 
     def top_target(self) -> None:
-        """(4)  From h_T, down the exact gradient of L. The first inner step is also where eq. 6 reads d_y and Ω_y."""
-        u, settings = self.h[-1].clone(), self.settings
-        w_hy_transposed = self.parameters.w_hy.transpose(1, 2).contiguous()
+        """(4)  zhat_T: from h_T, down the exact gradient of L."""
+        u, state, output_error = self.h[-1].clone(), self.z[-1], self.output_error
         for k in range(self.rule.inner_steps):
-            state = self.z[-1] if k == 0 else torch.tanh(u)
-            outputs = readout(self.parameters, state)
-            loss, output_error = output_loss(outputs, self.batch.targets)  # L and d_y = dL/do
-            pulled_back = product(output_error, w_hy_transposed)
-            omega = self._omega(output_error, pulled_back, state, k)
-            if k == 0:
-                self.loss, self.output_error, self.output_omega = loss, output_error, omega
-            lower = pulled_back * tanh_slope(state) if omega is None else omega.lower  # dL/du
-            self._descend(u, lower * settings.target_scale, omega)  # (4)  u^{k+1}
-        torch.tanh(u, out=self.target[-1])  # zhat_T
+            if k > 0:
+                _, output_error = output_loss(readout(self.parameters, state), self.batch.targets)
+            pulled_back = product(output_error, self.w_hy_transposed)
+            state = self._descend(u, state, output_error, pulled_back, self.settings.target_scale)
+        self.target = torch.empty_like(self.h)
+        self.target[-1] = state
 
-    def earlier_target(self, t: int) -> None:
-        """(7)  From zhat_t to zhat_{t-1}: move h_{t-1} until the network's step from it lands closer to zhat_t.
-
-        The first inner step starts on the trajectory itself: its error is the d_t of eq. 6 and its Ω is Ω_t.
+    def earlier_targets(self) -> None:
+        """(7)  zhat_{t-1} for t = T..2, and with them what eq. 6 needs: d_t is the error of the first inner step, which starts
+        on the trajectory itself.
         """
-        u, settings, zhat = self.h[t - 2].clone(), self.settings, self.target[t - 1]
-        scale = settings.loss_scale * settings.target_scale
-        for k in range(self.rule.inner_steps):
-            if k == 0:
-                state, prediction = self.z[t - 1], self.z[t]
-            else:
-                state = torch.tanh(u)
-                prediction = step(self.driven[t - 1], state, self.parameters.w_hh).tanh_()  # (7)  p^k
-            error = self._error(
-                prediction, zhat
-            )  # (7)  e^k before its reduction: Ω does not feel a scale of d
-            pulled_back = product(error, self.w_hh_transposed)  # the product that eqs. 7 and 8 share
-            omega = self._omega(error, pulled_back, state, k)
-            if k == 0:
-                self._keep(t, error, omega)
-            lower = pulled_back.mul_(tanh_slope(state)) if omega is None else omega.lower
-            self._descend(u, lower * scale, omega)  # (7)  g^k and u^{k+1}
-        torch.tanh(u, out=self.target[t - 2])  # (7)  zhat_{t-1}
+        steps, runs, size, hidden = self.h.shape
+        errors = self.h.new_empty(
+            runs, steps, size, hidden
+        )  # d_t before its reduction: Ω does not feel a scale of d
+        pulled_back = torch.zeros_like(errors)
+        w_hh_transposed = self.parameters.w_hh.transpose(1, 2).contiguous()
+        scale = self.settings.loss_scale * self.settings.target_scale
+        for t in range(steps, 1, -1):
+            u, state, prediction, zhat = self.h[t - 2].clone(), self.z[t - 1], self.z[t], self.target[t - 1]
+            for k in range(self.rule.inner_steps):
+                if k > 0:
+                    prediction = next_state(self.driven[t - 1], state, self.parameters.w_hh)  # (7)  p^k
+                error = self._error(prediction, zhat)  # (7)  e^k
+                s = product(error, w_hh_transposed)  # the product that eqs. 7 and 8 share
+                if k == 0:
+                    errors[:, t - 1], pulled_back[:, t - 1] = error, s
+                state = self._descend(u, state, error, s, scale)  # (7)  g^k and u^{k+1}
+            self.target[t - 2] = state  # (7)  zhat_{t-1}
+        errors[:, 0] = self._error(self.z[1], self.target[0])
+        self._keep(errors, pulled_back)
 
-    def first_error(self) -> None:
-        """d_1 of eq. 6; below it is no state to move, and no Ω."""
-        self._keep(1, self._error(self.z[1], self.target[0]), None)
+    def compiled_targets(self) -> None:
+        """What ``top_target`` and ``earlier_targets`` do, as machine code (native/recurrence.c)."""
+        settings, clipping = self.settings, self.target_clipping
+        columns = [
+            settings.beta,
+            settings.alpha_targets,
+            settings.alpha_recurrent,
+            settings.alpha_input,
+            settings.loss_scale,
+            settings.target_scale,
+            clipping.clip_norm,
+            clipping.cap,
+            self.weight_clipping.clip_norm,
+            self.weight_clipping.cap,
+            settings.per_example.to(self.h.dtype),
+        ]
+        found = compiled.targets(
+            self.parameters,
+            self.trajectory,
+            self.driven,
+            self.batch,
+            torch.stack([column.flatten() for column in columns], dim=1),
+            inner_steps=self.rule.inner_steps,
+            local_loss=self.rule.local_loss,
+            clips_targets=self.rule.clips_targets,
+            clips_weights=self.rule.clips,
+            regularised=self.rule.regularised,
+            measured=self.diagnose,
+        )
+        self.target, self.rescaled, self.omega = found.target, found.rescaled, found.omega
+        self.lower = self.z[:-1].transpose(0, 1) if found.lower is None else found.lower
+        self.upper, self.input_upper, self.b_h = found.upper, found.input_upper, found.b_h
+        self.recurrent_norm, self.input_norm = found.recurrent_norm, found.input_norm
 
     def weight_gradients(self) -> tuple[Parameters, Diagnostics]:
-        """(6)  All steps' weight gradients, each clipped on its own, then summed over time."""
-        settings, inputs = self.settings, self.batch.inputs
-        error = self.error.mul_(settings.loss_scale[:, None])  # d_t
-        input_upper = error if self.input_omega is None else error + self.input_omega
-        norms = None
-        recurrent_factor = input_factor = 1.0
-        if self.rule.clips or self.diagnose:
-            norms = product_norms(self.lower, self.upper), input_norms(inputs, input_upper)
-            recurrent_factor, input_factor = (
-                self.weight_clipping.factor(size)[..., None, None] for size in norms
-            )
+        """(6)  The sum over time of all steps' weight gradients."""
+        settings = self.settings
         output_gradient = self._output_gradient()
         gradients = Parameters(
-            w_xh=input_gradient(inputs, input_upper * input_factor, self.parameters.w_xh.shape[1]),
-            w_hh=stacked_product(self.lower, self.upper * recurrent_factor),
-            b_h=error.sum((1, 2)),
+            w_xh=input_gradient(self.batch.inputs, self.input_upper, self.parameters.w_xh.shape[1]),
+            w_hh=stacked_product(self.lower, self.upper),
+            b_h=self.b_h,
             w_hy=clip(output_gradient, settings.clip_norm, settings.normalise),
             b_y=self.output_error.sum(1),
         )
         diagnostics = Diagnostics(self.loss)
-        if self.diagnose and norms is not None:
-            self._measure(diagnostics, *norms, norm(output_gradient))
+        if self.diagnose:
+            self._measure(diagnostics, norm(output_gradient))
         return gradients, diagnostics
 
     def _error(self, state: Tensor, target: Tensor) -> Tensor:
         """loss'(z, zhat) (1 - z^2): the error of eqs. 6 and 7 before its reduction."""
         return self.rule.loss.derivative(state, target).mul_(tanh_slope(state))
 
-    def _omega(self, error: Tensor, pulled_back: Tensor, state: Tensor, k: int) -> Regulariser | None:
-        if self.rule.regularised or (self.diagnose and k == 0):
-            return regulariser(error, pulled_back, state, self.settings.per_example)
-        return None
+    def _descend(self, u: Tensor, state: Tensor, error: Tensor, pulled_back: Tensor, scale: Tensor) -> Tensor:
+        """One inner step of eqs. 4 and 7, u <- u - beta N_c(g + alpha dΩ/du) in place; returns tanh(u).
 
-    def _descend(self, u: Tensor, gradient: Tensor, omega: Regulariser | None) -> None:
-        """One inner step of eqs. 4 and 7, in place: u <- u - beta N_c(gradient + alpha dΩ/du)."""
-        settings = self.settings
-        if self.rule.regularised and omega is not None:
+        state: tanh(u) before. error and pulled_back: d and d W^T. g is scale times the latter times phi'.
+        """
+        settings, omega = self.settings, None
+        if self.rule.regularised:
+            omega = regulariser(error, pulled_back, state, settings.per_example)
+        gradient = (pulled_back * tanh_slope(state) if omega is None else omega.lower) * scale
+        if omega is not None:
             gradient.addcmul_(omega.preactivation, settings.alpha_targets)
         if self.rule.clips_targets:
             size = norm(gradient)
@@ -215,48 +250,68 @@ class _Pass:
             if self.diagnose:
                 self.rescaled += self.target_clipping.rescales(size)
         u.addcmul_(gradient, settings.beta, value=-1)
+        return tanh(u)
 
-    def _keep(self, t: int, error: Tensor, omega: Regulariser | None) -> None:
-        """Note d_t and the factors of dW_hh^t = z_{t-1}^T d_t + alpha dΩ_t/dW_hh (eq. 6).
+    def _keep(self, error: Tensor, pulled_back: Tensor) -> None:
+        """(6)  From d_t before its reduction and d_t W_hh^T: the factors of each step's weight gradients, clipped.
 
         dΩ/dW grows as 1 / |d|. With e the error, q its reduction and d = q e, the gradient of a regularised run is
         (q |e| z + alpha G phi' |e|)^T (e / |e|): neither factor leaves float32's range, however small the error.
         """
         settings = self.settings
-        self.error[:, t - 1] = error
-        if omega is None or not self.rule.regularised:
-            self.upper[:, t - 1] = error * settings.loss_scale
-        else:
-            acts = settings.alpha_recurrent > 0
-            below = torch.where(acts, omega.error_norm * settings.loss_scale, 1.0)
-            self.lower[:, t - 1] *= below
-            self.lower[:, t - 1] += settings.alpha_recurrent * omega.unit_weight_factor
-            self.upper[:, t - 1] = error * torch.where(acts, 1 / omega.error_norm, settings.loss_scale)
-            if self.input_omega is not None:  # dΩ_t/dW_xh through h_{t-1}, one step
-                self.input_omega[:, t - 2] = settings.alpha_input * omega.preactivation
-        if omega is not None:
-            self.omega_values[t - 1] = omega.value
+        scale = settings.loss_scale[:, None]
+        d = error * scale
+        self.b_h = d.sum((1, 2))
+        self.lower, self.upper, self.input_upper = self.z[:-1].transpose(0, 1), d, d
+        self.omega = self.h.new_zeros(self.h.shape[:2])
+        if self.steps > 1 and (self.rule.regularised or self.diagnose):
+            # Ω_t of t = 2..T at once; it wants time in front of the runs.
+            earlier, pulled = (tensor.transpose(0, 1)[1:] for tensor in (error, pulled_back))
+            omega = regulariser(earlier, pulled, self.z[1:-1], settings.per_example)
+            self.omega[1:] = omega.value
+            if self.rule.regularised:
+                acts = settings.alpha_recurrent[:, None] > 0
+                error_norm = torch.where(acts, omega.error_norm.transpose(0, 1), 1.0)  # (R, T - 1, B or 1, 1)
+                self.lower = self.lower.clone(memory_format=torch.contiguous_format)
+                self.lower[:, 1:] *= torch.where(acts, error_norm * scale, 1.0)
+                self.lower[:, 1:] += settings.alpha_recurrent[:, None] * omega.unit_weight_factor.transpose(
+                    0, 1
+                )
+                self.upper = d.clone()
+                self.upper[:, 1:] = torch.where(acts, error[:, 1:] / error_norm, d[:, 1:])
+                self.input_upper = d.clone()  # dΩ_{t+1}/dW_xh through h_t, one step
+                self.input_upper[:, :-1] += settings.alpha_input[:, None] * omega.preactivation.transpose(
+                    0, 1
+                )
+        recurrent_norm, input_norm = (
+            product_norms(self.lower, self.upper),
+            input_norms(self.batch.inputs, self.input_upper),
+        )
+        if self.rule.clips:
+            self.upper = self.upper * self.weight_clipping.factor(recurrent_norm)[..., None, None]
+            self.input_upper = self.input_upper * self.weight_clipping.factor(input_norm)[..., None, None]
+        self.recurrent_norm, self.input_norm = recurrent_norm.T, input_norm.T
 
     def _output_gradient(self) -> Tensor:
         """z_T^T d_y + alpha dΩ_y/dW_hy (eq. 6), before clipping."""
-        gradient = product(self.z[-1].transpose(1, 2), self.output_error)
-        omega = self.output_omega
-        if self.rule.regularised and omega is not None:
-            unit_error = self.output_error / omega.error_norm
+        state, error = self.z[-1], self.output_error
+        gradient = product(state.transpose(1, 2), error)
+        if self.rule.regularised:
+            omega = regulariser(error, product(error, self.w_hy_transposed), state, self.settings.per_example)
             gradient += self.settings.alpha_readout * product(
-                omega.unit_weight_factor.transpose(1, 2), unit_error
+                omega.unit_weight_factor.transpose(1, 2), error / omega.error_norm
             )
         return gradient
 
-    def _measure(self, diagnostics: Diagnostics, recurrent: Tensor, inputs: Tensor, output: Tensor) -> None:
+    def _measure(self, diagnostics: Diagnostics, output_norm: Tensor) -> None:
         states, scale = self.z[1:], self.settings.loss_scale
-        diagnostics.recurrent_norm, diagnostics.input_norm = recurrent.T, inputs.T
+        diagnostics.recurrent_norm, diagnostics.input_norm = self.recurrent_norm, self.input_norm
         diagnostics.target_displacement = norm(states - self.target)
         diagnostics.local_loss = (self.rule.loss.value(states, self.target) * scale).sum((-2, -1))  # (5)
-        diagnostics.regulariser = self.omega_values
+        diagnostics.regulariser = self.omega
         rescaled = sum(
             self.weight_clipping.rescales(size).view(len(size), -1).sum(1)
-            for size in (recurrent, inputs, output)
+            for size in (self.recurrent_norm.T, self.input_norm.T, output_norm)
         )
         # Of T gradients of W_xh, T - 1 of W_hh (z_0 = 0), one of W_hy, and K T target steps.
         diagnostics.clipped_share = (self.rescaled + rescaled) / (self.steps * (2 + self.rule.inner_steps))

@@ -27,7 +27,17 @@ from torch.nn import functional
 from lra_companion.config import LRAReleasedConfig, ReleasedLossName
 from lra_companion.learners.base import Diagnostics
 from lra_companion.local_losses import LOCAL_LOSSES
-from lra_companion.network import Batch, Parameters, drive, output_loss, product, readout, states, step
+from lra_companion.network import (
+    Batch,
+    Parameters,
+    drive,
+    next_state,
+    output_loss,
+    product,
+    readout,
+    states,
+    tanh,
+)
 from lra_companion.stability import Clipping, tanh_slope
 
 _ROUNDS_AT_ONCE = 16  # rounds that run back together: enough rows for a fast product, and memory linear in T
@@ -134,7 +144,7 @@ class _Pass:
                 if omega is not None:
                     self.w_hy += self.alpha[..., None] * omega.weight(d, pulled_back)
             self._descend(u, pulled_back * tanh_slope(state), omega)  # 3
-            state = torch.tanh(u)
+            state = tanh(u)
         self.target[-1] = state
         self.d = self.rule.loss_derivative(self.z[-1], state) * self.loss_scale  # 4
         self._measure_loss(self.steps - 1, self.z[-1] - state)
@@ -155,8 +165,8 @@ class _Pass:
                 if self.diagnose and k == 0 and omega is not None:
                     self.omega[t] = omega.value
             self._descend(u, pulled_back.mul_(tanh_slope(state)), omega)
-            state = torch.tanh(u)
-            guess = step(self.driven[t], state, self.parameters.w_hh).tanh_()  # q
+            state = tanh(u)
+            guess = next_state(self.driven[t], state, self.parameters.w_hh)  # q
             d = rule.loss_derivative(z, guess).mul_(-self.loss_scale)
             error = d * tanh_slope(guess)
         self.target[t - 1] = state
