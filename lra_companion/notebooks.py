@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +158,11 @@ def profile_runs(profile: str) -> dict[str, list[RunConfig]]:
     return {name: parameters_of(name, profile, {}, ".", 1).runs() for name in profile_parameters(profile)}
 
 
-def missing_runs(profile: str, store: ResultStore) -> list[RunConfig]:
-    """Runs of a profile that the store does not hold, each once."""
-    wanted = {run.key(): run for runs in profile_runs(profile).values() for run in runs}
+def missing_runs(profile: str, store: ResultStore, chapters: Iterable[str] | None = None) -> list[RunConfig]:
+    """Runs of a profile, or of some of its chapters, that the store does not hold, each once."""
+    wanted: dict[str, RunConfig] = {}
+    for name in profile_parameters(profile) if chapters is None else chapters:
+        wanted |= {run.key(): run for run in parameters_of(name, profile, {}, ".", 1).runs()}
     return [run for run in wanted.values() if run not in store]
 
 
@@ -171,9 +173,8 @@ def published_profile(name: str, published: Path) -> str:
     """
     missing, profile = 0, ""
     for profile in PUBLISHED_PROFILES:
-        store = ResultStore(published / profile)
         try:
-            missing = sum(run not in store for run in parameters_of(name, profile, {}, ".", 1).runs())
+            missing = len(missing_runs(profile, ResultStore(published / profile), [name]))
         except UntunedError:
             continue
         if not missing:
@@ -218,6 +219,7 @@ def run_notebook(
                 raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}") from None
         notebook = nbformat.read(draft, as_version=4)
     _forget_the_machine(notebook)
+    _hide_parameters(notebook)
     write_whole(target, nbformat.writes(notebook) + "\n")
     return target
 
@@ -289,6 +291,14 @@ def _forget_the_machine(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
+
+
+def _hide_parameters(notebook: nbformat.NotebookNode) -> None:
+    """The values papermill put in are long: let a page fold them, as it does the cell of their defaults."""
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
 
 
 def write_whole(target: Path, text: str) -> None:

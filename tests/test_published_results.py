@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from lra_companion import ResultStore, notebooks, train
-from lra_companion.experiments import RegularisationParameters
-from lra_companion.tuning import TRIALS, TUNING_SEED, chosen, trials
+from lra_companion.tuning import TRIALS, candidates, chosen, searches, trial
 
 STORE = ResultStore(notebooks.BOOK / "results" / "quick")
 
 
 def test_the_published_book_needs_no_training() -> None:
     assert notebooks.missing_runs("quick", STORE) == []
+    for name in notebooks.NOTEBOOKS:
+        assert notebooks.published_profile(name, STORE.path.parent) in notebooks.PUBLISHED_PROFILES
 
 
 def test_no_file_is_damaged_or_of_another_method() -> None:
@@ -21,18 +22,17 @@ def test_no_file_is_damaged_or_of_another_method() -> None:
         assert len(list(ResultStore(folder).load_all())) == len(files) > 0
 
 
-def test_settings_of_the_quick_profile_are_those_the_trials_chose() -> None:
-    parameters = notebooks.parameters_of("05_regularisation", "quick", {}, ".", 1)
-    assert isinstance(parameters, RegularisationParameters)
-    assert TUNING_SEED not in parameters.seeds
-    store = ResultStore(TRIALS)
-    for task in parameters.tasks:
-        found = {
-            kind: [result for run in runs if (result := store.get(run)) is not None]
-            for kind, runs in trials(parameters, task, 30, 16).items()
-        }
-        assert [len(results) for results in found.values()] == [16, 16, 16]
-        assert chosen(found) == parameters.settings[task]
+@pytest.mark.parametrize("profile", notebooks.PUBLISHED_PROFILES)
+def test_settings_of_a_profile_are_those_the_trials_chose(profile: str) -> None:
+    rows = notebooks.read_settings(notebooks.SETTINGS / f"{profile}.yaml")
+    chapters, store = searches(notebooks.comparisons(profile)), ResultStore(TRIALS)
+    for row in rows:
+        plan = notebooks.tuning_plan(profile).model_copy(update={"trials": row.trials})
+        tried = candidates(plan, *row.place)
+        found = [store.get(trial(chapters[row.place], settings, plan)) for settings in tried]
+        results = [result for result in found if result is not None]
+        assert len(results) == row.trials, row
+        assert chosen(tried, results) == row
 
 
 @pytest.mark.slow

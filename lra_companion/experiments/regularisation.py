@@ -56,6 +56,10 @@ class RegularisationParameters(ComparisonParameters):
             ]
         return found
 
+    def place_labels(self) -> list[str]:
+        """The conditions with Ω on one place alone."""
+        return [place_label(place) for place in self.places if "lra" in self.learners]
+
 
 def strength_label(learner: str, strength: float) -> str:
     """What figures call a learner at a given strength of Ω."""
