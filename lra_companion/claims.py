@@ -159,7 +159,7 @@ def judge(claim: Claim, evidence: Sequence[Evidence]) -> list[Judgement]:
         pieces: list[tuple[Evidence, Answer]] = [
             (piece, claim.threshold.answer(piece.estimate)) for piece in evidence if piece.method == method
         ]
-        answers = [answer for _, answer in pieces]
+        answers: list[Answer] = [answer for _, answer in pieces]
         found.append(Judgement(claim, method, verdict(answers), tuple(pieces)))
     return found
 
