@@ -39,6 +39,10 @@ def train(
         float | None, typer.Option(help="alpha of eqs. 4, 6 and 7; 0: off.")
     ] = None,
     regularisation_scope: Annotated[str | None, typer.Option(help="batch or example (eq. 8).")] = None,
+    regularise_targets: Annotated[bool | None, typer.Option(help="Whether Ω acts on target steps.")] = None,
+    regularise_recurrent: Annotated[bool | None, typer.Option(help="Whether it acts on W_hh.")] = None,
+    regularise_readout: Annotated[bool | None, typer.Option(help="Whether it acts on W_hy.")] = None,
+    regularise_input: Annotated[bool | None, typer.Option(help="Whether it acts on W_xh.")] = None,
     released_nan: Annotated[
         bool | None,
         typer.Option("--released-nan", help="lra_released: NaN where |d| = 0, as in the public code."),
@@ -71,6 +75,10 @@ def train(
         "target_clip_mode": target_clip_mode,
         "regularisation_strength": regularisation_strength,
         "regularisation_scope": regularisation_scope,
+        "regularise_targets": regularise_targets,
+        "regularise_recurrent": regularise_recurrent,
+        "regularise_readout": regularise_readout,
+        "regularise_input": regularise_input,
         "released_nan": released_nan,
         "inverse_learning_rate": inverse_learning_rate,
         "inverse_noise": inverse_noise,
