@@ -7,6 +7,7 @@ A notebook's first cell checks its parameters here: a misspelt name or a wrong v
 from __future__ import annotations
 
 from lra_companion.experiments.base import NotebookParameters, did_you_mean
+from lra_companion.experiments.reduction import ReductionParameters
 from lra_companion.experiments.regularisation import (
     PlainSettings,
     ReadoutSettings,
@@ -15,20 +16,24 @@ from lra_companion.experiments.regularisation import (
     TaskSettings,
 )
 from lra_companion.experiments.tasks import TasksParameters
+from lra_companion.experiments.vanishing_gradients import VanishingParameters
 
 __all__ = [
     "NOTEBOOKS",
     "NotebookParameters",
     "PlainSettings",
     "ReadoutSettings",
+    "ReductionParameters",
     "RegularisationParameters",
     "RegularisedSettings",
     "TaskSettings",
     "TasksParameters",
+    "VanishingParameters",
     "did_you_mean",
 ]
 
 NOTEBOOKS: dict[str, type[NotebookParameters]] = {
-    parameters.chapter: parameters for parameters in (TasksParameters, RegularisationParameters)
+    parameters.chapter: parameters
+    for parameters in (TasksParameters, VanishingParameters, RegularisationParameters, ReductionParameters)
 }
 """Parameters of each notebook, by its name and in the order of the book."""
