@@ -170,3 +170,25 @@ def measured_points(axes: Axes, x: ArrayLike, estimates: Sequence[Estimate | Non
         axes.vlines(places, values[:, 0], values[:, 2], color=look.color, lw=2)
         axes.plot(places, values[:, 1], ls="", **look.marks, markersize=7, mew=1.6, zorder=3)
     return axes
+
+
+def profile(axes: Axes, norms: ArrayLike, used: ArrayLike, predicted: ArrayLike, look: Look) -> Axes:
+    """Norms (seeds, T) by distance from the end, geometric means over seeds: measured marks, where all seeds are ``used``, on
+    the line predicted.
+    """
+    believed = np.flip(np.asarray(used, dtype=bool).all(0))
+    values, line = (np.flip(np.asarray(rows, dtype=np.float64), -1) for rows in (norms, predicted))
+    distance = np.arange(line.shape[1])
+    axes.plot(distance, np.exp(np.log(line).mean(0)), color=look.color, ls=look.linestyle, lw=1.6)
+    marks = np.exp(np.log(values[:, believed]).mean(0))
+    axes.plot(distance[believed], marks, ls="", **look.marks, markersize=5)
+    axes.set(yscale="log", xlabel="steps before the end")
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    return axes
+
+
+def plain_ticks(axes: Axes, values: Sequence[float]) -> Axes:
+    """Label a logarithmic x axis with just these values, as plain numbers."""
+    axes.set_xticks(list(values), [f"{value:g}" for value in values])
+    axes.minorticks_off()
+    return axes

@@ -21,6 +21,7 @@ from lra_companion.linear_theory import (
 )
 from lra_companion.network import forward
 from lra_companion.stability import norm, tanh_slope
+from lra_companion.training import one_thread
 
 Floats = NDArray[np.float64]
 
@@ -52,6 +53,7 @@ class DecayComparison:
         return float(np.nanmax(np.abs(self.linear.factors / self.measured.factors - 1)))
 
 
+@one_thread()
 def compare_decay(configs: Sequence[RunConfig], generator: Generator) -> DecayComparison:
     """Measure and predict the displacement of LRA without Ω: one run for each seed, alike in all else."""
     learners = [_lra(config) for config in configs]

@@ -18,9 +18,10 @@ from lra_companion.learners import make_learner
 from lra_companion.network import Parameters
 from lra_companion.reporting import TASK_TITLES, condition_of
 from lra_companion.statistics import Estimate, iqm_interval
-from lra_companion.training import RunResult
+from lra_companion.training import RunResult, one_thread
 
 
+@one_thread()
 def step_size_comparisons(parameters: VanishingParameters, task: TaskName) -> list[DecayComparison]:
     """Measured and predicted decay in untrained networks, over the target step sizes that are compared."""
     generator = np.random.default_rng(BOOTSTRAP_SEED)
@@ -30,6 +31,7 @@ def step_size_comparisons(parameters: VanishingParameters, task: TaskName) -> li
     ]
 
 
+@one_thread()
 def growth_exponents(parameters: VanishingParameters, learner: str, count: int = 3) -> list[float]:
     """With which power of beta the displacement of the last steps, from T back, grows in untrained networks of the first task.
 
@@ -46,10 +48,11 @@ def growth_exponents(parameters: VanishingParameters, learner: str, count: int =
     return ((logs[1] - logs[0]) / np.log(small[1] / small[0])).tolist()
 
 
-_SMALL_STEPS = {"lra": (0.05, 0.1), "lra_released": (2.0, 4.0)}
+_SMALL_STEPS = {"lra": (0.05, 0.1), "lra_released": (1.4, 2.8)}
 """Target step sizes small enough for the leading power, and large enough for three steps above rounding."""
 
 
+@one_thread()
 def angles(
     parameters: VanishingParameters, results: Sequence[RunResult], task: TaskName
 ) -> dict[str, Estimate]:

@@ -148,40 +148,45 @@ TITLES: dict[Quantity, str] = {GRADIENT: "gradient", DISPLACEMENT: "displacement
 
 def _factor(decay: Decay) -> str:
     """A factor per step with its interval, for tables and prose."""
-    return "no two steps to compare" if decay.estimate is None else f"{decay.estimate:.2g}"
+    return "nothing (no two steps)" if decay.estimate is None else f"{decay.estimate:.2g}"
 
 
 def finding(found: Sequence[Trace]) -> str:
-    """Two sentences for the top of the chapter: how fast gradients fade before training, and what is left after it."""
-    befores, afters = [], []
-    for _, group in groupby(found, key=lambda trace: trace.task):
-        plain, omega, released, released_omega, exact, _ = group
-        of = f"on {TASK_TITLES[plain.task]}"
-        length = plain.norms[GRADIENT].values.shape[-1]
+    """Two sentences for the top of the chapter: how fast gradients fade before training, and how many steps get one."""
+    groups = [list(group) for _, group in groupby(found, key=lambda trace: trace.task)]
+    places = [f"on {TASK_TITLES[group[0].task]}" for group in groups]
+    plain, omega, released, released_omega, exact, _ = zip(*groups, strict=True)  # each over tasks
+    length = plain[0].norms[GRADIENT].values.shape[-1]
 
-        def reach(trace: Trace, place: Literal["start", "end"], quantity: Quantity = GRADIENT) -> int:
-            return trace.norms[quantity].reach(place)
+    def factors(traces: Sequence[Trace]) -> str:
+        return _by_place([_factor(trace.start[GRADIENT]) for trace in traces], places)
 
-        befores.append(
-            f"by {_factor(plain.start[GRADIENT])} {of} (exact gradient: {_factor(exact.start[GRADIENT])}; "
-            f"{_compared(plain.start[GRADIENT], exact.start[GRADIENT])}), so that in single precision the last "
-            f"{reach(plain, 'start')} of {length} steps get one"
-        )
-        afters.append(
-            f"{of} it reaches {reach(plain, 'end')} steps without Ω and {reach(omega, 'end')} with it "
-            f"(released code: {reach(released, 'end')} and {reach(released_omega, 'end')}; "
-            f"exact gradient: {reach(exact, 'end')})"
-        )
+    def reach(traces: Sequence[Trace], place: Literal["start", "end"]) -> str:
+        return _by_place([str(trace.norms[GRADIENT].reach(place)) for trace in traces], places)
+
+    words = [
+        _compared(local.start[GRADIENT], full.start[GRADIENT])
+        for local, full in zip(plain, exact, strict=True)
+    ]
     return (
-        f"Before training, each step back in time multiplies the norm of LRA's recurrent gradient {listed(befores)}. "
-        f"After training, {listed(afters)}."
+        f"Before training, one step back in time multiplies the norm of LRA's recurrent gradient by {factors(plain)}, that of "
+        f"the exact gradient by {factors(exact)}: LRA's {_by_place(words, places)}. In single precision this leaves a gradient "
+        f"to the last {reach(plain, 'start')} of {length} steps, and after training to {reach(plain, 'end')} without Ω, "
+        f"{reach(omega, 'end')} with it (released code: {reach(released, 'end')} without, {reach(released_omega, 'end')} with)."
     )
 
 
+def _by_place(values: Sequence[str], places: Sequence[str]) -> str:
+    """Values with their places, or one value where all are the same."""
+    if len(set(values)) == 1:
+        return values[0]
+    return listed([f"{value} {place}" for value, place in zip(values, places, strict=True)])
+
+
 def _compared(local: Decay, exact: Decay) -> str:
-    """Whether a local gradient fades faster than the exact one, by whether their intervals overlap."""
+    """How a local gradient fades beside the exact one, by whether their intervals overlap."""
     if local.estimate is None or exact.estimate is None:
-        return "nothing to compare"
+        return "cannot be compared"
     if local.estimate.high < exact.estimate.low:
-        return "it fades faster"
-    return "it fades more slowly" if local.estimate.low > exact.estimate.high else "not clearly different"
+        return "fades faster"
+    return "fades more slowly" if local.estimate.low > exact.estimate.high else "does not clearly differ"
