@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
@@ -86,24 +88,20 @@ def heat_map(
     ``levels`` are drawn as labelled contour lines where they lie within what is shown, so that colour is not the only cue.
     Returns the mesh, for a colour bar.
     """
-    x, values = np.asarray(iterations), np.flip(np.asarray(logs, dtype=np.float64), 0)
-    axes.set_facecolor(FAINT)
-    axes.patch.set(hatch="///", edgecolor=QUIET)
-    shown = np.ma.masked_invalid(values)
+    x, values = np.asarray(iterations, dtype=np.float64), np.flip(np.asarray(logs, dtype=np.float64), 0)
+    y, shown = np.arange(len(values)), np.ma.masked_invalid(values)
+    left, right = (x[0], x[-1]) if len(x) < 2 else (1.5 * x[0] - x[1] / 2, 1.5 * x[-1] - x[-2] / 2)
+    hatched = {"facecolor": FAINT, "edgecolor": QUIET, "hatch": "///", "linewidth": 0}
+    axes.add_patch(Rectangle((left, -0.5), right - left, len(y), zorder=0, **hatched))
     mesh = axes.pcolormesh(
-        x,
-        np.arange(len(values)),
-        shown,
-        cmap=HEAT,
-        norm=Normalize(*limits),
-        shading="nearest",
-        rasterized=False,
+        x, y, shown, cmap=HEAT, norm=Normalize(*limits), shading="nearest", edgecolors="face"
     )
     lines = [level for level in levels if shown.count() and shown.min() < level < shown.max()]
     if lines and min(shown.shape) > 1:
-        contours = axes.contour(x, np.arange(len(values)), shown, levels=lines, colors=PAPER, linewidths=0.9)
-        axes.clabel(contours, fmt=lambda level: f"$10^{{{level:.0f}}}$", fontsize=8)
-    axes.set(xlabel="iteration", ylabel="steps before the end")
+        contours = axes.contour(x, y, shown, levels=lines, colors=PAPER, linewidths=0.8, linestyles="-")
+        for text in axes.clabel(contours, fmt=lambda level: f"$10^{{{level:.0f}}}$", fontsize=9):
+            text.set_path_effects([withStroke(linewidth=2, foreground=INK)])
+    axes.set(xlabel="iteration", ylabel="steps before the end", ylim=(-0.5, len(y) - 0.5))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(visible=False)
     return mesh
@@ -145,7 +143,7 @@ def angle_dots(axes: Axes, angles: Mapping[str, Estimate], looks: Looks) -> Axes
         axes.text(1.03, row, f"{estimate:.0f}", transform=axes.get_yaxis_transform(), va="center", fontsize=9)
     axes.set_yticks(range(len(angles)), list(angles))
     axes.set_ylim(len(angles) - 0.5, -0.5)
-    axes.set_xlim(0, 120)
+    axes.set_xlim(-5, 120)
     axes.xaxis.set_major_locator(FixedLocator([0, 30, 60, 90, 120]))
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")

@@ -85,7 +85,7 @@ def finding(
     """Two sentences for the top of the chapter: what the reduction does to the decay, and to what is learned."""
     mean, example = (found[name].measured.estimate for name in ("mean", "per example"))
     decays = " and ".join(
-        f"{words} by {estimate:.2g}" if estimate is not None else f"{words} by too much to be measured"
+        f"{words} by {estimate:.3g}" if estimate is not None else f"{words} by too much to be measured"
         for words, estimate in (("averaged over batch and units", mean), ("per example", example))
     )
     difference = gain(outcomes).iqm

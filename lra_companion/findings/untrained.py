@@ -53,6 +53,42 @@ _SMALL_STEPS = {"lra": (0.05, 0.1), "lra_released": (1.4, 2.8)}
 
 
 @one_thread()
+def floor_growth(parameters: VanishingParameters, task: TaskName) -> dict[str, Estimate]:
+    """What doubling alpha, and doubling beta, multiplies the displacement far from the end with, where Ω acts on targets.
+
+    Far is the first half of the sequence; geometric means over its steps, interquartile mean over seeds. Predicted: 2 for both.
+    """
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    fields = parameters.settings[task].regularised.model_dump(exclude={"learning_rate"})
+
+    def level(**changes: float) -> Tensor:
+        configs = parameters.untrained(task, "lra", **fields | changes)
+        start = starting_point(configs, torch.float64)
+        found = make_learner([config.learner for config in configs]).gradients(*start, diagnose=True)[1]
+        assert found.target_displacement is not None
+        return found.target_displacement[: parameters.sequence_length // 2].log().mean(0)
+
+    before = level()
+    grown = {
+        "α": level(regularisation_strength=2 * fields["regularisation_strength"]),
+        "β": level(target_step_size=2 * fields["target_step_size"]),
+    }
+    return {name: iqm_interval((after - before).exp().numpy(), generator) for name, after in grown.items()}
+
+
+def floor_sentence(parameters: VanishingParameters) -> str:
+    """How the level that displacements settle at with Ω grows with alpha and beta."""
+    clauses = []
+    for task in parameters.tasks:
+        grown = floor_growth(parameters, task)
+        clauses.append(f"by {grown['α']:.1f} and {grown['β']:.1f} on {TASK_TITLES[task]}")
+    return (
+        "In untrained networks doubling α, and doubling β, multiplies the displacement in the first half of the sequence "
+        f"{listed(clauses)} (predicted: 2 and 2)."
+    )
+
+
+@one_thread()
 def angles(
     parameters: VanishingParameters, results: Sequence[RunResult], task: TaskName
 ) -> dict[str, Estimate]:

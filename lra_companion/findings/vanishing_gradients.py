@@ -126,23 +126,24 @@ def _stacked(results: Sequence[RunResult], name: Quantity) -> Floats:
 
 
 def summary(found: Sequence[Trace]) -> pd.DataFrame:
-    """The chapter's table: factor per step and reach of each condition, at the first check and the last."""
-    rows = []
-    for trace in found:
-        row = {"task": str(TASK_TITLES[trace.task]), "condition": trace.condition}
-        for quantity, title in TITLES.items():
-            for place in ("start", "end"):
-                if quantity in trace.norms:
-                    decay = getattr(trace, place)[quantity]
-                    steps = trace.norms[quantity].reach(place)
-                    row[f"{title}, {place}"] = f"{_factor(decay)}, {steps} steps"
-                else:
-                    row[f"{title}, {place}"] = ""
-        rows.append(row)
-    return pd.DataFrame(rows).set_index(["task", "condition"])
+    """The chapter's table: factor per step, and how many steps it was fitted to, before and after training."""
+    rows = [
+        {
+            "task": TASK_TITLES[trace.task],
+            "condition": trace.condition,
+            "norm of": TITLES[quantity],
+            "factor before": _factor(trace.start[quantity]),
+            "steps before": norms.reach("start"),
+            "factor after": _factor(trace.end[quantity]),
+            "steps after": norms.reach("end"),
+        }
+        for trace in found
+        for quantity, norms in trace.norms.items()
+    ]
+    return pd.DataFrame(rows).set_index(["task", "condition", "norm of"])
 
 
-TITLES: dict[Quantity, str] = {GRADIENT: "gradient", DISPLACEMENT: "displacement"}
+TITLES: dict[Quantity, str] = {GRADIENT: "gradient", DISPLACEMENT: "target move"}
 """What tables call the quantities."""
 
 
