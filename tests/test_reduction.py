@@ -111,7 +111,7 @@ def test_the_finding() -> None:
     assert (
         "(β = 0.5)" in text and "averaged over batch and units by 0.00" in text and "per example by " in text
     )
-    assert "rises, from 0.60 to 0.90 (difference 0.30 [0.30, 0.30]; readout 0.51)" in text
+    assert "rises, from 0.60 to 0.91 (difference 0.30 [0.30, 0.30]; readout 0.51)" in text
 
 
 @pytest.mark.parametrize(("example", "word"), [(0.3, "falls, from"), (0.6, "does not clearly change, from")])
