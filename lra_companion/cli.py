@@ -1,4 +1,4 @@
-"""The shell's way in: train, notebook, reproduce, book, status, tune.
+"""The shell's way in: train, notebook, reproduce, book, sweep, status, tune.
 
 Exit codes: 0 done; 2 bad input, with one line on stderr that names field, value and what is allowed; 1 anything else.
 """
@@ -9,17 +9,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from lra_companion import notebooks, tuning
-from lra_companion.experiments import RegularisationParameters, did_you_mean
+from lra_companion.experiments import did_you_mean
 from lra_companion.store import ResultStore
 from lra_companion.sweep import SweepError, train_many
 from lra_companion.train_command import AsJson, train
@@ -87,7 +86,9 @@ def reproduce(
     jobs: Jobs = 0,
 ) -> None:
     """Train what the store does not hold yet, run every notebook, build the book."""
-    _build_book(profile, results, build, _jobs(jobs))
+    notebooks.profile_runs(profile)  # wrong parameters stop here, before anything is done
+    chapters = dict.fromkeys(notebooks.profile_parameters(profile), profile)
+    _build_book(chapters, {profile: results}, build, _jobs(jobs))
 
 
 @app.command()
@@ -97,17 +98,32 @@ def book(
         Path | None, typer.Option(help="Save the picture that README shows to this file.")
     ] = None,
 ) -> None:
-    """Build the book from the committed results, training nothing."""
-    profile = "paper" if (PUBLISHED / "paper").is_dir() else "quick"
-    missing = notebooks.missing_runs(profile, ResultStore(PUBLISHED / profile))
-    if missing:
-        raise RuntimeError(
-            f"{len(missing)} runs of the profile {profile} are not in {PUBLISHED / profile}; train them with: "
-            f"lra-companion reproduce --profile {profile} --results {PUBLISHED / profile}"
-        )
-    _build_book(profile, PUBLISHED / profile, build, jobs=1)
+    """Build the book from the committed results, training nothing: each chapter under the profile `paper` where its runs are
+    complete, else under `quick`.
+    """
+    chapters = {name: notebooks.published_profile(name, PUBLISHED) for name in notebooks.NOTEBOOKS}
+    _build_book(chapters, {profile: PUBLISHED / profile for profile in chapters.values()}, build, jobs=1)
     if picture is not None:
         notebooks.save_figure(build / "notebooks" / "05_regularisation.ipynb", "fig-accuracy", picture)
+
+
+@app.command()
+def sweep(
+    profile: Profile = "quick",
+    name: Annotated[
+        list[str] | None, typer.Option("--notebook", help="Only the runs of these notebooks, in this order.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = RESULTS,
+    jobs: Jobs = 0,
+) -> None:
+    """Train what a profile's notebooks show and the store does not hold yet, and nothing else."""
+    store = ResultStore(results)
+    chapters = name or list(notebooks.profile_parameters(profile))
+    wanted = {chapter: notebooks.parameters_of(chapter, profile, {}, ".", 1).runs() for chapter in chapters}
+    for chapter, runs in wanted.items():
+        left = [run for run in runs if run not in store]
+        print(f"{chapter}: {len(runs) - len(left)} of {len(runs)} runs are stored", flush=True)
+        train_many(left, store, _jobs(jobs))
 
 
 @app.command()
@@ -134,36 +150,67 @@ def status(
 @app.command()
 def tune(
     profile: Profile = "quick",
-    trials: Annotated[int, typer.Option(min=1, help="Trials per task and condition.")] = 20,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials for each task, length and group; default: the profile's."),
+    ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks of the profile.")] = None,
+    length: Annotated[list[int] | None, typer.Option(help="Only these sequence lengths.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="Only these groups of settings.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of the result store.")] = tuning.TRIALS,
+    settings: Annotated[
+        Path | None, typer.Option(help="The file to write; default: the profile's in book/settings.")
+    ] = None,
     jobs: Jobs = 0,
 ) -> None:
-    """Search the settings of 05_regularisation on the tuning seed, and print the best for the profile's file."""
-    parameters = notebooks.parameters_of("05_regularisation", profile, {}, ".", 1)
-    assert isinstance(parameters, RegularisationParameters)
-    store = ResultStore(results)
-    for name in task or []:
-        if name not in parameters.tasks:
-            raise ValueError(
-                f"task = {name!r}: is not among the profile's{did_you_mean(name, parameters.tasks)}"
-            )
-    for name in parameters.tasks:
-        if task and name not in task:
-            continue
-        tried = tuning.trials(parameters, name, max(parameters.sequence_lengths), trials)
-        found = train_many([run for runs in tried.values() for run in runs], store, _jobs(jobs))
-        by_kind = {kind: found[index * trials : (index + 1) * trials] for index, kind in enumerate(tried)}
-        print(yaml.safe_dump({name: tuning.chosen(by_kind).model_dump()}, sort_keys=False), flush=True)
+    """Search the settings of a profile's comparisons on the tuning seed; write the best into its file of settings."""
+    plan = notebooks.tuning_plan(profile)
+    plan = plan.model_copy(update={"trials": trials or plan.trials})
+    file = settings or notebooks.SETTINGS / f"{profile}.yaml"
+    rows = {row.place: row for row in notebooks.read_settings(file)}
+    searches = tuning.searches(notebooks.comparisons(profile))
+    asked = _asked(searches, {"task": task, "length": length, "group": group})
+    problems = dict.fromkeys(place[:2] for place in asked)
+    for problem in problems:  # all groups of one side by side: no process waits for the slowest alone
+        places = [place for place in asked if place[:2] == problem]
+        tried = [tuning.candidates(plan, *place) for place in places]
+        runs = [
+            tuning.trial(searches[place], candidate, plan)
+            for place, candidates in zip(places, tried, strict=True)
+            for candidate in candidates
+        ]
+        found = train_many(runs, ResultStore(results), _jobs(jobs))
+        for index, (place, candidates) in enumerate(zip(places, tried, strict=True)):
+            rows[place] = tuning.chosen(candidates, found[index * plan.trials : (index + 1) * plan.trials])
+        notebooks.write_whole(file, tuning.settings_text(profile, rows.values()))
+        print(tuning.settings_text(profile, [rows[place] for place in places]), end="", flush=True)
 
 
-def _build_book(profile: str, results: Path, build: Path, jobs: int) -> None:
-    notebooks.profile_runs(profile)  # wrong parameters stop here, before anything is done
+def _asked(searches: Iterable[tuning.Place], only: dict[str, list[Any] | None]) -> list[tuning.Place]:
+    """Those searches that the options leave."""
+    left = list(searches)
+    for position, (name, values) in enumerate(only.items()):
+        known = sorted({place[position] for place in searches})
+        for value in values or []:
+            if value not in known:
+                raise ValueError(
+                    f"{name} = {value!r}: is not searched for this profile{did_you_mean(str(value), [*map(str, known)])}"
+                )
+        left = [place for place in left if not values or place[position] in values]
+    if not left:
+        raise ValueError("nothing is left to search: no comparison of the profile needs these together")
+    return left
+
+
+def _build_book(chapters: dict[str, str], stores: dict[str, Path], build: Path, jobs: int) -> None:
+    """Each chapter under its profile, from that profile's store; then the site."""
     notebooks.copy_book(build)
-    for name in notebooks.profile_parameters(profile):
+    for name, profile in chapters.items():
         _timed(
             name,
-            lambda name=name: notebooks.run_notebook(name, profile, {}, build / "notebooks", results, jobs),
+            lambda name=name, profile=profile: notebooks.run_notebook(
+                name, profile, {}, build / "notebooks", stores[profile], jobs
+            ),
         )
     _timed("book", lambda: notebooks.build_site(build))
     print(f"open {build / '_build' / 'html' / 'index.html'}")

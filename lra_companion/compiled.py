@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from lra_companion.network import Parameters, Trajectory
+    from lra_companion.network import Batch, Parameters, Trajectory
 
 LOSSES = {"mse": 0, "log_penalty": 1, "huber": 2, "l1": 3}
 """Local losses that ``targets`` knows, by their number there."""
@@ -96,14 +96,18 @@ def readout(state: Tensor, w_hy: Tensor, b_y: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Targets:
-    """What ``targets`` finds: (R, T, B, H), but target (T, R, B, H), omega (T, R) and rescaled (R,). See ``learners.lra``."""
+    """What ``targets`` finds: target (T, R, B, H); lower, upper and input_upper (R, T, B, H), b_h (R, H), omega and the two
+    norms (T, R), rescaled (R,). See ``learners.lra``; lower is None where it is z_{t-1}.
+    """
 
     target: Tensor
-    error: Tensor
     lower: Tensor | None
-    upper: Tensor | None
-    input_omega: Tensor | None
+    upper: Tensor
+    input_upper: Tensor
+    b_h: Tensor
     omega: Tensor | None
+    recurrent_norm: Tensor
+    input_norm: Tensor
     rescaled: Tensor
 
 
@@ -111,41 +115,43 @@ def targets(
     parameters: Parameters,
     trajectory: Trajectory,
     driven: Tensor,
-    targets: Tensor,
+    batch: Batch,
     settings: Tensor,
     inner_steps: int,
     local_loss: str,
-    clips: bool,
+    clips_targets: bool,
+    clips_weights: bool,
     regularised: bool,
-    input_regularised: bool,
     measured: bool,
 ) -> Targets:
-    """(4, 7)  All targets of R runs, and what eq. 6 needs of each step.
+    """(4, 6, 7)  All targets of R runs, and the factors of each step's weight gradients.
 
-    driven: the inputs' part of eq. 1 (T, R, B, H). targets: (R, B) or (R, B, O), as in ``Batch``. settings: (R, 9), the
-    columns of ``setting`` in recurrence.c. ``regularised``: Ω acts; ``measured``: its value is wanted all the same. Raises
-    MemoryError.
+    driven: the inputs' part of eq. 1 (T, R, B, H). settings: (R, 11), the columns of ``setting`` in recurrence.c.
+    ``regularised``: Ω acts; ``measured``: its value is wanted all the same.
     """
-    (steps, runs, batch, hidden), outputs = driven.shape, parameters.w_hy.shape[-1]
-    stacked = (runs, steps, batch, hidden)
+    steps, runs, size, hidden = driven.shape
+    stacked, numbers = (runs, steps, size, hidden), (steps, runs)
     found = Targets(
         target=torch.empty_like(driven),
-        error=driven.new_empty(stacked),
         lower=driven.new_empty(stacked) if regularised else None,
-        upper=driven.new_empty(stacked) if regularised else None,
-        input_omega=driven.new_zeros(stacked) if input_regularised else None,
-        omega=driven.new_empty(steps, runs) if measured else None,
+        upper=driven.new_empty(stacked),
+        input_upper=driven.new_empty(stacked),
+        b_h=driven.new_zeros(runs, hidden),
+        omega=driven.new_empty(numbers) if measured else None,
+        recurrent_norm=driven.new_empty(numbers),
+        input_norm=driven.new_empty(numbers),
         rescaled=driven.new_zeros(runs),
     )
-    values = targets.to(driven.dtype) if targets.is_floating_point() else None
-    classes = targets if values is None else None
-    weights = [parameters.w_hh, parameters.w_hy, parameters.b_y]
-    _call(
-        "targets",
-        [trajectory.h, trajectory.z, driven, *weights, classes, values, settings, *vars(found).values()],
-        [*driven.shape, outputs, inner_steps, LOSSES[local_loss], clips],
-    )
+    network = [trajectory.h, trajectory.z, driven, parameters.w_hh, parameters.w_hy, parameters.b_y]
+    data = [*_symbols_or_values(batch.inputs, driven), *_symbols_or_values(batch.targets, driven)]
+    sizes = [steps, runs, size, parameters.w_xh.shape[1], hidden, parameters.w_hy.shape[-1]]
+    options = [inner_steps, LOSSES[local_loss], clips_targets, clips_weights]
+    _call("targets", [*network, *data, settings, *vars(found).values()], [*sizes, *options])
     return found
+
+
+def _symbols_or_values(data: Tensor, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    return (None, data.to(like.dtype)) if data.is_floating_point() else (data.to(torch.int64), None)
 
 
 def _call(name: str, tensors: Sequence[Tensor | None], numbers: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,24 @@ import nbformat
 import papermill
 import yaml
 
-from lra_companion.config import RunConfig
-from lra_companion.experiments import NOTEBOOKS, NotebookParameters, did_you_mean
+from lra_companion.config import RunConfig, parse
+from lra_companion.experiments import (
+    NOTEBOOKS,
+    ComparisonParameters,
+    NotebookParameters,
+    TunedSettings,
+    TuningPlan,
+    UntunedError,
+    did_you_mean,
+)
 from lra_companion.progress import FILE_VARIABLE, follow
 from lra_companion.store import ResultStore
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 PROFILES = BOOK / "profiles"
+SETTINGS = BOOK / "settings"  # of each profile, as ``lra-companion tune`` leaves them
+PUBLISHED_PROFILES = ("paper", "quick")  # the better one first
 
 _PLACE = (
     "results",
@@ -43,14 +53,8 @@ class NotebookFailedError(RuntimeError):
 
 def profile_parameters(profile: str) -> dict[str, dict[str, Any]]:
     """Parameters of each notebook under a profile. Raises ValueError for an unknown profile, notebook, name or value."""
-    profiles = sorted(file.stem for file in PROFILES.glob("*.yaml"))
-    if profile not in profiles:
-        raise ValueError(f"profile = {profile!r}: unknown{did_you_mean(profile, profiles)}")
-    document = read_yaml(f"profile {profile}", (PROFILES / f"{profile}.yaml").read_text(encoding="utf-8"))
-    if not isinstance(document, dict):
-        raise ValueError(
-            f"profile {profile} = {str(document)[:60]!r}: must map notebooks to their parameters"
-        )
+    document = _profile(profile)
+    document.pop(_TUNING, None)
     for name, values in document.items():
         if not isinstance(values, dict):
             raise ValueError(f"profile {profile}: {name} = {values!r}: must map parameters to values")
@@ -59,10 +63,67 @@ def profile_parameters(profile: str) -> dict[str, dict[str, Any]]:
     return document
 
 
+_TUNING = "tuning"  # what a profile holds beside notebooks
+
+
+def tuning_plan(profile: str) -> TuningPlan:
+    """How a profile's settings are searched. Raises ValueError."""
+    plan = _profile(profile).get(_TUNING)
+    if not isinstance(plan, dict):
+        raise ValueError(f"profile {profile}: {_TUNING} = {plan!r}: must say how settings are searched")
+    return parse(TuningPlan, plan)
+
+
+def _profile(profile: str) -> dict[str, Any]:
+    profiles = sorted(file.stem for file in PROFILES.glob("*.yaml"))
+    if profile not in profiles:
+        raise ValueError(f"profile = {profile!r}: unknown{did_you_mean(profile, profiles)}")
+    document = read_yaml(f"profile {profile}", (PROFILES / f"{profile}.yaml").read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError(
+            f"profile {profile} = {str(document)[:60]!r}: must map notebooks to their parameters"
+        )
+    return document
+
+
+def read_settings(file: Path) -> list[TunedSettings]:
+    """The rows of a file of tuned settings; none where there is no file. Raises ValueError."""
+    if not file.exists():
+        return []
+    rows = read_yaml(file.name, file.read_text(encoding="utf-8")) or []
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{file.name} = {str(rows)[:60]!r}: must be a list of settings")
+    return [parse(TunedSettings, row) for row in rows]
+
+
 def parameters_of(
     name: str, profile: str, changes: Mapping[str, Any], results: str, jobs: int
 ) -> NotebookParameters:
-    """Checked parameters of a notebook: the profile's, with changes. Raises ValueError."""
+    """Checked parameters of a notebook: the profile's, with changes, and of its tuned settings those that are needed.
+
+    Raises ValueError; UntunedError where settings have still to be searched.
+    """
+    kind, values = _values(name, profile, changes, results, jobs)
+    if issubclass(kind, ComparisonParameters) and "settings" not in values:
+        needs = set(kind.untuned(values | {"settings": []}).needs())
+        rows = [row for row in read_settings(SETTINGS / f"{profile}.yaml") if row.place in needs]
+        values["settings"] = [row.model_dump(exclude_none=True) for row in rows]
+    return kind.checked(values)
+
+
+def comparisons(profile: str) -> list[ComparisonParameters]:
+    """Parameters of a profile's comparisons, whether or not their settings have been searched."""
+    found = []
+    for name in profile_parameters(profile):
+        kind, values = _values(name, profile, {}, ".", 1)
+        if issubclass(kind, ComparisonParameters):
+            found.append(kind.untuned(values | {"settings": []}))
+    return found
+
+
+def _values(
+    name: str, profile: str, changes: Mapping[str, Any], results: str, jobs: int
+) -> tuple[type[NotebookParameters], dict[str, Any]]:
     if name not in NOTEBOOKS:
         raise ValueError(f"notebook = {name!r}: unknown{did_you_mean(name, NOTEBOOKS)}")
     for place in _PLACE:
@@ -71,8 +132,8 @@ def parameters_of(
     given = profile_parameters(profile)
     if name not in given:
         raise ValueError(f"profile {profile}: has no parameters for {name}, only for {', '.join(given)}")
-    values = given[name] | dict(changes)
-    return NOTEBOOKS[name].checked(values | {"profile": profile, "results": results, "jobs": jobs})
+    place = {"profile": profile, "results": results, "jobs": jobs}
+    return NOTEBOOKS[name], given[name] | dict(changes) | place
 
 
 class _YamlLoader(yaml.SafeLoader):
@@ -97,10 +158,31 @@ def profile_runs(profile: str) -> dict[str, list[RunConfig]]:
     return {name: parameters_of(name, profile, {}, ".", 1).runs() for name in profile_parameters(profile)}
 
 
-def missing_runs(profile: str, store: ResultStore) -> list[RunConfig]:
-    """Runs of a profile that the store does not hold, each once."""
-    wanted = {run.key(): run for runs in profile_runs(profile).values() for run in runs}
+def missing_runs(profile: str, store: ResultStore, chapters: Iterable[str] | None = None) -> list[RunConfig]:
+    """Runs of a profile, or of some of its chapters, that the store does not hold, each once."""
+    wanted: dict[str, RunConfig] = {}
+    for name in profile_parameters(profile) if chapters is None else chapters:
+        wanted |= {run.key(): run for run in parameters_of(name, profile, {}, ".", 1).runs()}
     return [run for run in wanted.values() if run not in store]
+
+
+def published_profile(name: str, published: Path) -> str:
+    """The profile under which the published book shows a notebook: the first whose runs are all stored, under its name.
+
+    Raises RuntimeError where there is none.
+    """
+    missing, profile = 0, ""
+    for profile in PUBLISHED_PROFILES:
+        try:
+            missing = len(missing_runs(profile, ResultStore(published / profile), [name]))
+        except UntunedError:
+            continue
+        if not missing:
+            return profile
+    raise RuntimeError(
+        f"{missing} runs of {name} are not in {published / profile}; train them with: "
+        f"lra-companion sweep --profile {profile} --notebook {name} --results {published / profile}"
+    )
 
 
 def run_notebook(
@@ -124,7 +206,7 @@ def run_notebook(
                 papermill.execute_notebook(
                     source,
                     draft,
-                    parameters=parameters.model_dump(mode="json"),
+                    parameters=parameters.model_dump(mode="json", exclude_none=True),
                     kernel_name="python3",
                     cwd=folder,
                     progress_bar=False,
@@ -137,18 +219,19 @@ def run_notebook(
                 raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}") from None
         notebook = nbformat.read(draft, as_version=4)
     _forget_the_machine(notebook)
-    _replace(target, nbformat.writes(notebook) + "\n")
+    _hide_parameters(notebook)
+    write_whole(target, nbformat.writes(notebook) + "\n")
     return target
 
 
 def copy_book(target: Path) -> None:
-    """A fresh copy of the book's sources without notebooks, results and profiles; executed notebooks there are kept."""
+    """A fresh copy of the book's pages, without notebooks, results, profiles and settings; executed notebooks are kept."""
     target.mkdir(parents=True, exist_ok=True)
     shutil.copytree(
         BOOK,
         target,
         dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns("notebooks", "results", "profiles", "_build"),
+        ignore=shutil.ignore_patterns("notebooks", "results", "profiles", "settings", "_build"),
     )
 
 
@@ -182,7 +265,7 @@ def save_figure(executed: Path, name: str, target: Path) -> None:
                 for output in cell.outputs
                 if "image/svg+xml" in output.get("data", {})
             )
-            _replace(target, drawing)
+            write_whole(target, drawing)
             return
     raise ValueError(f"figure = {name!r}: is not in {executed.name}")
 
@@ -210,8 +293,17 @@ def _forget_the_machine(notebook: nbformat.NotebookNode) -> None:
             cell.metadata.pop(key, None)
 
 
-def _replace(target: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+def _hide_parameters(notebook: nbformat.NotebookNode) -> None:
+    """The values papermill put in are long: let a page fold them, as it does the cell of their defaults."""
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Write a file whole or not at all, in a folder that may have to be made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
     try:
         temporary.write_text(text, encoding="utf-8")

@@ -140,6 +140,18 @@ def survival_curve(axes: Axes, curve: SolvingCurve, label: str, look: Look, band
     return axes
 
 
+def level_series(
+    axes: Axes, places: Sequence[int], estimates: Sequence[Estimate], label: str, look: Look
+) -> Axes:
+    """Estimates with intervals at places along the x axis, joined by a line; labelled by ``label_ends``."""
+    for place, estimate in zip(places, estimates, strict=True):
+        if estimate.low <= estimate.high:
+            axes.plot([place, place], [estimate.low, estimate.high], color=look.color, lw=1.5, alpha=0.6)
+    values = [estimate.value for estimate in estimates]
+    axes.plot(places, values, label=label, ls=look.linestyle, lw=2, markersize=6.5, **look.marks)
+    return axes
+
+
 def reference_line(axes: Axes, level: float, label: str = "chance") -> Axes:
     """A thin level across the Axes, labelled by ``label_ends`` like a curve."""
     axes.axhline(level, color=INK, linewidth=0.8, label=label)

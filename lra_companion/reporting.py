@@ -91,7 +91,11 @@ def origin(parameters: NotebookParameters, results: Sequence[RunResult]) -> str:
     """For a page: which profile made it, from how many runs, at what cost, and how far to trust it."""
     core_hours = sum(result.duration_seconds for result in results) / 3600
     seeds = len(parameters.seeds)
-    return (
+    left_out = getattr(parameters, "left_out", "").strip()
+    sentences = [
         f"Made with the profile {parameters.profile}: {len(results)} runs, {seeds} seed{'s' * (seeds != 1)}, "
-        f"{core_hours:.2g} core-hours of training. {_CAUTIONS.get(parameters.profile, '')}".rstrip()
-    )
+        f"{core_hours:.2g} core-hours of training.",
+        _CAUTIONS.get(parameters.profile, ""),
+        left_out and f"Left out: {left_out}",
+    ]
+    return " ".join(filter(None, sentences))

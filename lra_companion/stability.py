@@ -48,11 +48,12 @@ class Clipping:
     def factor(self, gradient_norm: Tensor) -> Tensor:
         """What N_c multiplies gradients of these norms (R, ...) with."""
         shape = (-1, *[1] * (gradient_norm.dim() - 1))
-        return torch.minimum(self.clip_norm.view(shape) / gradient_norm, self.cap.view(shape))
+        factor = torch.minimum(self.clip_norm.view(shape) / gradient_norm, self.cap.view(shape))
+        return torch.where(gradient_norm == 0, 1.0, factor)
 
     def rescales(self, gradient_norm: Tensor) -> Tensor:
         """Which gradients N_c changes."""
-        return (self.factor(gradient_norm) != 1) & (gradient_norm > 0)
+        return self.factor(gradient_norm) != 1
 
 
 def clip(gradient: Tensor, clip_norm: Tensor, normalise: Tensor) -> Tensor:

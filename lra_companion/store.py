@@ -20,6 +20,7 @@ from typing import Any
 import numpy
 import torch
 
+from lra_companion import compiled
 from lra_companion.config import METHOD_VERSION, RunConfig, parse
 from lra_companion.training import RunResult
 
@@ -70,6 +71,14 @@ class ResultStore:
             Path(temporary).unlink(missing_ok=True)
             raise
 
+    def made_with(self, config: RunConfig) -> dict[str, Any] | None:
+        """What the stored result of this run was made with (``environment`` then and there), or None."""
+        try:
+            made_with: dict[str, Any] = _decode(self._file(config).read_text(encoding="utf-8"))["made_with"]
+        except (FileNotFoundError, DamagedResultError, UnicodeDecodeError):
+            return None
+        return made_with
+
     def load_all(self) -> Iterator[RunResult]:
         """Every sound result in the folder, in the order of their keys."""
         for file in sorted(self.path.glob("*.json")):
@@ -94,19 +103,25 @@ class ResultStore:
             return None
 
 
+def environment() -> dict[str, Any]:
+    """What the last bits of a result depend on. ``compiled`` is None where PyTorch computed what C can (``compiled``)."""
+    return {
+        "lra_companion": importlib.metadata.version("lra-companion"),
+        "method": METHOD_VERSION,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "device": "cpu",
+        "processor": platform.machine(),
+        "compiled": compiled.made_by(),
+    }
+
+
 def _encode(result: RunResult) -> str:
     content = {
         "config": result.config.model_dump(mode="json"),
         **{name: getattr(result, name) for name in _RESULT_FIELDS},
-        "made_with": {
-            "lra_companion": importlib.metadata.version("lra-companion"),
-            "method": METHOD_VERSION,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": numpy.__version__,
-            "device": "cpu",
-            "processor": platform.machine(),
-        },
+        "made_with": environment(),
     }
     text = _canonical(content)
     return json.dumps(

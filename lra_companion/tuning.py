@@ -1,105 +1,133 @@
-"""How the settings of a profile were chosen: random search on a seed that no figure shows.
+"""How the settings of a profile are chosen: random search on a seed that no figure shows.
 
-The control, LRA and LRA with Ω get the same number of trials; LRA without and with Ω try the same learning rates and target
-step sizes. All trials stay in the store, so that a page can say how many there were and what they cost.
+Every group of settings (``experiments.GROUPS``) gets the same number of trials on each task and length. The nth trial of
+every group has the same learning rate, and of those that search them the same target step size and strength of Ω. All trials
+stay in a store; what was chosen goes into the profile's file of settings, with the number of trials and their cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from lra_companion.config import RunConfig, TaskName
 from lra_companion.experiments import (
-    PlainSettings,
-    ReadoutSettings,
-    RegularisationParameters,
-    RegularisedSettings,
-    TaskSettings,
+    GROUPS,
+    ComparisonParameters,
+    Condition,
+    TunedSettings,
+    TuningPlan,
 )
-from lra_companion.store import ResultStore
+from lra_companion.experiments.comparison import Place
 from lra_companion.training import RunResult
 
 TRIALS = Path(__file__).resolve().parent.parent / "book" / "results" / "tuning"
 """Where the trials behind the committed profiles are kept."""
-TUNING_SEED = 1000
-LEARNING_RATES = (0.005, 3.0)  # drawn log-uniformly, as the next two
-TARGET_STEP_SIZES = (0.1, 10.0)
-REGULARISATION_STRENGTHS = (0.02, 2.0)
 
 
-def trials(
-    parameters: RegularisationParameters, task: TaskName, sequence_length: int, count: int
-) -> dict[str, list[RunConfig]]:
-    """Runs to try for one task: "readout", "plain" and "regularised", ``count`` of each; the same at every call."""
-    generator = np.random.default_rng(TUNING_SEED)
+def candidates(plan: TuningPlan, task: TaskName, sequence_length: int, group: str) -> list[TunedSettings]:
+    """The settings to try, the same at every call; more trials continue fewer."""
+    generator = np.random.default_rng(plan.seed)
+    other = np.random.default_rng(
+        [plan.seed, 1]
+    )  # for what only some groups search: it must not shift the rest
 
-    def draw(low: float, high: float) -> float:
-        return float(f"{np.exp(generator.uniform(np.log(low), np.log(high))):.2g}")
+    def draw(bounds: Sequence[float], source: np.random.Generator) -> float:
+        return float(f"{np.exp(source.uniform(*np.log(bounds))):.2g}")
 
-    found: dict[str, list[RunConfig]] = {"readout": [], "plain": [], "regularised": []}
-    for _ in range(count):
-        regularised = RegularisedSettings(
-            learning_rate=draw(*LEARNING_RATES),
-            target_step_size=draw(*TARGET_STEP_SIZES),
-            regularisation_strength=draw(*REGULARISATION_STRENGTHS),
-            regularisation_scope="batch" if generator.integers(2) else "example",
+    found = []
+    for _ in range(plan.trials):
+        drawn = {
+            "learning_rate": draw(plan.learning_rate, generator),
+            "target_step_size": draw(plan.target_step_size, generator),
+            "regularisation_strength": draw(plan.regularisation_strength, generator),
+            "regularisation_scope": "batch" if generator.integers(2) else "example",
+            "inverse_learning_rate": draw(plan.inverse_learning_rate, other),
+        }
+        searched = ("learning_rate", *GROUPS[group].searched)
+        found.append(
+            TunedSettings(
+                task=task,
+                sequence_length=sequence_length,
+                group=group,
+                trials=plan.trials,
+                core_hours=0.0,
+                **{name: drawn[name] for name in searched},
+            )
         )
-        plain = PlainSettings(
-            learning_rate=regularised.learning_rate, target_step_size=regularised.target_step_size
-        )
-        readout = ReadoutSettings(learning_rate=regularised.learning_rate)
-        found["readout"].append(parameters.readout_run(task, sequence_length, readout, TUNING_SEED))
-        found["plain"].append(parameters.lra_run(task, sequence_length, plain, TUNING_SEED))
-        found["regularised"].append(parameters.lra_run(task, sequence_length, regularised, TUNING_SEED))
     return found
 
 
-def best(results: Sequence[RunResult]) -> RunConfig:
-    """The trial with the highest final validation accuracy; of equal ones the one that got there first. A trial that diverged
-    is chosen only where all did.
+def trial(parameters: ComparisonParameters, settings: TunedSettings, plan: TuningPlan) -> RunConfig:
+    """The run that tries these settings, with the comparison's common settings and protocol."""
+    return parameters.run_with(settings, Condition(settings.group, settings.group), plan.seed)
+
+
+def searches(chapters: Iterable[ComparisonParameters]) -> dict[Place, ComparisonParameters]:
+    """All that the chapters of a profile need searched, and a chapter with the settings to search it under.
+
+    Raises ValueError where two chapters would search the same under different settings: one value could not serve both.
+    """
+    found: dict[Place, ComparisonParameters] = {}
+    for parameters in chapters:
+        for place in parameters.needs():
+            first = found.setdefault(place, parameters)
+            for name in _UNDER:
+                if getattr(first, name) != getattr(parameters, name):
+                    raise ValueError(
+                        f"{name}: {first.chapter} and {parameters.chapter} both need {place[2]} on {place[0]}, T = {place[1]}, "
+                        f"but under {getattr(first, name)!r} and {getattr(parameters, name)!r}"
+                    )
+    return found
+
+
+_UNDER = (
+    *("inner_steps", "clip_norm", "clip_mode", "local_loss", "reduction"),
+    *("max_iterations", "validate_every", "evaluation_size", "patience"),
+)
+"""What a search is made under."""
+
+
+def best(results: Sequence[RunResult]) -> int:
+    """Place of the trial with the highest final validation accuracy; of equal ones the one that got there first. A trial that
+    diverged is chosen only where all did.
     """
 
     def merit(result: RunResult) -> tuple[bool, float, int]:
         return result.status != "diverged", result.validation_accuracy, -result.iterations
 
-    return max(results, key=merit).config
+    return max(range(len(results)), key=lambda place: merit(results[place]))
 
 
-def chosen(results: dict[str, list[RunResult]]) -> TaskSettings:
-    """Settings of the best trials, as a profile holds them."""
-
-    def settings(name: str) -> dict[str, object]:
-        config = best(results[name])
-        fields = {"learning_rate": config.optimiser.learning_rate} | config.learner.model_dump()
-        return {field: value for field, value in fields.items() if field in RegularisedSettings.model_fields}
-
-    regularised = settings("regularised")
-    plain = {name: value for name, value in settings("plain").items() if name in PlainSettings.model_fields}
-    return TaskSettings.model_validate(
-        {"readout": settings("readout"), "plain": plain, "regularised": regularised}
-    )
+def chosen(tried: Sequence[TunedSettings], results: Sequence[RunResult]) -> TunedSettings:
+    """The best of the settings tried, from the results of their trials in the same order, and what all the trials cost."""
+    core_hours = sum(result.duration_seconds for result in results) / 3600
+    return tried[best(results)].model_copy(update={"core_hours": float(f"{core_hours:.3g}")})
 
 
-def cost(parameters: RegularisationParameters) -> str:
-    """One line for a page: how many trials chose its settings, and what they cost."""
-    tried = [
-        result
-        for result in ResultStore(TRIALS).load_all()
-        if result.config.task.name in parameters.tasks
-        and result.config.task.sequence_length in parameters.sequence_lengths
-        and result.config.protocol == parameters.protocol()
-        and result.config.seed == TUNING_SEED
-    ]
-    if not tried:
-        return (
-            "The settings were not searched for these tasks and this number of iterations, but carried over."
+def settings_text(profile: str, rows: Iterable[TunedSettings]) -> str:
+    """The file of a profile's settings, one row a line in a fixed order."""
+    groups = list(GROUPS)
+    ordered = sorted(rows, key=lambda row: (row.task, row.sequence_length, groups.index(row.group)))
+    lines = [
+        yaml.safe_dump(
+            row.model_dump(exclude_none=True), default_flow_style=True, sort_keys=False, width=1000
         )
-    core_hours = sum(result.duration_seconds for result in tried) / 3600
-    kinds = len(parameters.tasks) * 3
+        for row in ordered
+    ]
+    return f"# Written by: lra-companion tune --profile {profile}\n" + "".join(f"- {line}" for line in lines)
+
+
+def cost(parameters: ComparisonParameters) -> str:
+    """One line for a page: how many trials chose its settings, and what they cost."""
+    rows = [parameters.tuned(*place) for place in parameters.needs()]
+    trials = sorted({row.trials for row in rows})
+    each = f"{trials[0]}" if len(trials) == 1 else f"{trials[0]} to {trials[-1]}"
+    total, core_hours = sum(row.trials for row in rows), sum(row.core_hours for row in rows)
     return (
-        f"Settings were chosen on another seed, from {len(tried)} trials in all, about {len(tried) // kinds} for each "
-        f"task and condition ({core_hours:.2g} core-hours)."
+        f"Settings were chosen on another seed, from {total} trials in all, {each} for each task, length and rule "
+        f"({core_hours:.2g} core-hours)."
     )

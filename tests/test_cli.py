@@ -5,12 +5,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from lra_companion import RunConfig, cli, notebooks, train_command, training, tuning
+from lra_companion import RunConfig, cli, notebooks, train_command, training
 from lra_companion.store import ResultStore
 from lra_companion.training import train
 from runs import OPTIMISERS, outcome
@@ -110,6 +111,11 @@ WRONG = [
     ("tune --profile none", ["profile = 'none'"]),
     ("tune --trials 0", ["trials", "1"]),
     ("tune --profile smoke --task temporal_oder --results found", ["temporal_oder", "temporal_order"]),
+    ("tune --profile smoke --group lra_omga --results found", ["group = 'lra_omga'", "lra_omega"]),
+    ("tune --profile smoke --length 21 --results found", ["length = 21", "20"]),
+    ("tune --profile smoke --length 8 --group lra_l1 --results found", ["nothing is left"]),
+    ("sweep --profile none", ["profile = 'none'"]),
+    ("sweep --profile smoke --notebook 01_task", ["'01_task'", "did you mean 01_tasks"]),
 ]
 
 
@@ -131,6 +137,7 @@ BROKEN_PROFILES = {
     "a list": ("- 01_tasks", ["broken"]),
     "an unknown notebook": ("01_task: {seeds: [1]}", ["01_task", "did you mean 01_tasks"]),
     "a notebook missing": ("05_regularisation: {}", ["01_tasks"]),
+    "only how to tune": ("tuning: {seed: 1}", ["01_tasks"]),
     "no parameters": ("01_tasks:", ["01_tasks"]),
 }
 
@@ -172,19 +179,31 @@ def test_exit_codes_and_streams_of_the_real_command(tmp_path: Path) -> None:
 # train
 
 
+LEARNERS_AND_LOSSES = [
+    *(f"lra --local-loss {loss}" for loss in ("log_penalty", "mse", "huber", "l1", "cosine")),
+    *(f"lra_released --local-loss {loss}" for loss in ("log_penalty", "mse")),
+    *("bptt", "readout", "tptt"),
+]
+TASKS = ["temporal_order", "temporal_order_3bit", "random_permutation", "adding", "sequential_digits"]
+
+
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
-@pytest.mark.parametrize("task", ["temporal_order", "temporal_order_3bit", "random_permutation", "adding"])
-@pytest.mark.parametrize("learner", ["lra", "bptt", "readout"])
-def test_every_learner_task_and_optimiser_trains(
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("learner", LEARNERS_AND_LOSSES)
+def test_every_learner_loss_task_and_optimiser_trains(
     learner: str, task: str, optimiser: str, shell: Shell, small_validation: None
 ) -> None:
+    quick = QUICK.replace(
+        "--sequence-length 10", f"--sequence-length {8 if task == 'sequential_digits' else 10}"
+    )
     done = shell(
-        f"train --task {task} --learner {learner} --optimiser {optimiser} --learning-rate 0.01 --json {QUICK}"
+        f"train --task {task} --learner {learner} --optimiser {optimiser} --learning-rate 0.01 --json {quick}"
     )
     assert (done.code, done.err) == (0, "")
     document = json.loads(done.out)
     config = document["config"]
-    assert (config["task"]["name"], config["learner"]["name"]) == (task, learner)
+    assert (config["task"]["name"], config["learner"]["name"]) == (task, learner.split()[0])
+    assert config["learner"].get("local_loss") == (learner.split()[-1] if "--" in learner else None)
     assert config["optimiser"] == {"name": optimiser, "learning_rate": 0.01}
     assert (document["status"], document["iterations"]) == ("max_iterations", 3)
     assert [row["iteration"] for row in document["history"]] == [0, 2, 3]
@@ -194,7 +213,8 @@ def test_json_holds_what_training_gives(shell: Shell, small_validation: None, tm
     done = shell(
         f"train --task adding --learner lra --local-loss mse --reduction per_example --target-step-size 2 "
         f"--inner-steps 2 --clip-norm 0.5 --clip-mode normalise --target-clip-norm 0.25 --target-clip-mode clip "
-        f"--regularisation-strength 0.1 --regularisation-scope example --patience 7 --seed 11 --json {QUICK}"
+        f"--regularisation-strength 0.1 --regularisation-scope example --no-regularise-targets "
+        f"--no-regularise-recurrent --no-regularise-readout --regularise-input --patience 7 --seed 11 --json {QUICK}"
     )
     document = json.loads(done.out)
     config = RunConfig.model_validate(document["config"])
@@ -210,6 +230,10 @@ def test_json_holds_what_training_gives(shell: Shell, small_validation: None, tm
         "target_clip_mode": "clip",
         "regularisation_strength": 0.1,
         "regularisation_scope": "example",
+        "regularise_targets": False,
+        "regularise_recurrent": False,
+        "regularise_readout": False,
+        "regularise_input": True,
     }
     assert (config.seed, config.protocol.patience, config.protocol.batch_size) == (11, 7, 2)
     assert document["key"] == config.key()
@@ -245,7 +269,7 @@ def test_quiet(shell: Shell, small_validation: None) -> None:
 class Broken:
     """A learner with a defect."""
 
-    def __init__(self, _: Any) -> None:
+    def __init__(self, *_: Any) -> None:
         pass
 
     def gradients(self, *_: Any, **__: Any) -> Any:
@@ -358,29 +382,113 @@ def test_the_book_is_not_built_while_runs_are_missing(
     monkeypatch.setattr(notebooks, "build_site", lambda _: pytest.fail("built"))
     done = shell("book --build site")
     assert done.code == 1 and done.err.count("\n") == 1
-    wanted = {run.key() for runs in notebooks.profile_runs("quick").values() for run in runs}
-    assert f"{len(wanted)} runs" in done.err and "reproduce --profile quick" in done.err
+    wanted = len(notebooks.profile_runs("quick")["01_tasks"])
+    assert (
+        f"{wanted} runs of 01_tasks" in done.err and "sweep --profile quick --notebook 01_tasks" in done.err
+    )
     assert not (tmp_path / "site").exists()
 
 
-def test_tuning_prints_settings_that_a_profile_takes(
+def test_a_chapter_is_published_under_the_best_profile_that_is_complete(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[tuple[Any, ...]]
+) -> None:
+    monkeypatch.setattr(cli, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(notebooks, "PUBLISHED_PROFILES", ("quick", "smoke"))
+    monkeypatch.setattr(notebooks, "build_site", lambda _: None)
+    stored = {"quick": {"01_tasks"}, "smoke": {"01_tasks", "05_regularisation"}}
+    for profile, chapters in stored.items():
+        for name in chapters:
+            run = train(RunConfig.model_validate(SMALLEST))
+            for config in notebooks.profile_runs(profile)[name]:
+                ResultStore(tmp_path / "published" / profile).put(replace(run, config=config))
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", {name: notebooks.NOTEBOOKS[name] for name in stored["smoke"]})
+    monkeypatch.setattr(notebooks, "profile_parameters", _only(stored["smoke"]))
+    assert shell("book --build site").code == 0
+    assert {(name, profile, store) for name, profile, _, _, store, _ in asked} == {
+        ("01_tasks", "quick", tmp_path / "published" / "quick"),
+        ("05_regularisation", "smoke", tmp_path / "published" / "smoke"),
+    }
+
+
+SMALLEST: dict[str, Any] = {
+    "task": {"name": "adding", "sequence_length": 10},
+    "network": {"hidden_size": 2},
+    "learner": {"name": "readout"},
+    "protocol": {"max_iterations": 1, "validation_size": 10, "test_size": 10},
+    "seed": 1,
+}
+
+
+def _only(chapters: set[str]) -> Callable[[str], dict[str, Any]]:
+    real = notebooks.profile_parameters
+    return lambda profile: {name: values for name, values in real(profile).items() if name in chapters}
+
+
+def test_a_sweep_trains_what_is_missing_and_nothing_else(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import yaml
+    runs = notebooks.profile_runs("smoke")["01_tasks"]
+    store = ResultStore("store")
+    for run in runs[:3]:
+        store.put(train(run))
+    before = {file.name: file.stat().st_mtime_ns for file in Path("store").iterdir()}
+    done = shell("sweep --profile smoke --notebook 01_tasks --results store --jobs 1")
+    assert done == Done(0, f"01_tasks: 3 of {len(runs)} runs are stored\n", "")
+    assert {file.stem for file in Path("store").iterdir()} == {run.key() for run in runs}
+    assert {name: (Path("store") / name).stat().st_mtime_ns for name in before} == before
+    assert [file.name for file in tmp_path.iterdir()] == ["store"]
 
-    from lra_companion.experiments import TaskSettings
 
-    done = shell("tune --profile smoke --trials 1 --task temporal_order --results found --jobs 1")
-    assert done.code == 0
-    ((name, settings),) = yaml.safe_load(done.out).items()
-    assert name == "temporal_order"
-    TaskSettings.model_validate(settings)
-    stored = list(ResultStore("found").load_all())
-    assert len(stored) == 3 and {result.config.seed for result in stored} == {tuning.TUNING_SEED}
+def test_wrong_parameters_stop_a_sweep_before_it_trains(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebooks, "SETTINGS", tmp_path / "none")
+    done = shell("sweep --profile smoke --results store")
+    assert done.code == 2 and "settings lack" in done.err and "lra-companion tune" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tuning_writes_settings_that_the_chapters_take(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "tune --profile smoke --trials 2 --length 8 --results found --settings sub/smoke.yaml --jobs 1"
+    done = shell(f"{line} --group readout --group bptt")
+    assert (done.code, done.err) == (0, "")
+    assert Path("sub/smoke.yaml").read_text() == done.out
+    rows = notebooks.read_settings(Path("sub/smoke.yaml"))
+    assert [row.place for row in rows] == [
+        ("sequential_digits", 8, "readout"),
+        ("sequential_digits", 8, "bptt"),
+    ]
+    assert {row.trials for row in rows} == {2} and all(row.core_hours > 0 for row in rows)
+    stored = {file.name: file.stat().st_mtime_ns for file in Path("found").iterdir()}
+    assert len(stored) == 4
+    seeds = {result.config.seed for result in ResultStore("found").load_all()}
+    assert seeds == {notebooks.tuning_plan("smoke").seed}
+    again = shell(f"{line} --group lra")
+    assert [row.group for row in notebooks.read_settings(Path("sub/smoke.yaml"))] == [
+        "readout",
+        "bptt",
+        "lra",
+    ]
+    assert "group: lra," in again.out and "readout" not in again.out, "only what was searched is printed"
+    assert stored.items() <= {file.name: file.stat().st_mtime_ns for file in Path("found").iterdir()}.items()
+    monkeypatch.setattr(notebooks, "SETTINGS", Path("sub").resolve())
+    with pytest.raises(ValueError, match="settings lack readout on random_permutation, T = 10"):
+        notebooks.parameters_of("07_baselines", "smoke", {}, ".", 1)
+
+
+@pytest.mark.parametrize("text", ["readout: 1", "- 1", "- {task: adding}", "- ["])
+def test_a_damaged_file_of_settings_is_named(text: str, shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "smoke.yaml").write_text(text)
+    done = shell("tune --profile smoke --results found --settings smoke.yaml")
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert "smoke.yaml" in done.err or "sequence_length" in done.err
+    assert [file.name for file in tmp_path.iterdir()] == ["smoke.yaml"]
 
 
 def test_help_needs_no_input(shell: Shell) -> None:
     done = shell("--help")
     assert done.code == 0 and done.err == ""
-    for name in ("train", "notebook", "reproduce", "book", "status", "tune"):
+    for name in ("train", "notebook", "reproduce", "book", "sweep", "status", "tune"):
         assert name in done.out

@@ -7,33 +7,47 @@ A notebook's first cell checks its parameters here: a misspelt name or a wrong v
 from __future__ import annotations
 
 from lra_companion.experiments.base import NotebookParameters, did_you_mean
+from lra_companion.experiments.baselines import BaselineParameters
+from lra_companion.experiments.clipping import ClippingParameters
+from lra_companion.experiments.comparison import READOUT, ComparisonParameters, Condition, UntunedError
+from lra_companion.experiments.groups import GROUPS, Group, TunedSettings, TuningPlan
+from lra_companion.experiments.losses import LocalLossParameters
 from lra_companion.experiments.reduction import ReductionParameters
-from lra_companion.experiments.regularisation import (
-    PlainSettings,
-    ReadoutSettings,
-    RegularisationParameters,
-    RegularisedSettings,
-    TaskSettings,
-)
+from lra_companion.experiments.regularisation import RegularisationParameters
 from lra_companion.experiments.tasks import TasksParameters
 from lra_companion.experiments.vanishing_gradients import VanishingParameters
 
 __all__ = [
+    "GROUPS",
     "NOTEBOOKS",
+    "READOUT",
+    "BaselineParameters",
+    "ClippingParameters",
+    "ComparisonParameters",
+    "Condition",
+    "Group",
+    "LocalLossParameters",
     "NotebookParameters",
-    "PlainSettings",
-    "ReadoutSettings",
     "ReductionParameters",
     "RegularisationParameters",
-    "RegularisedSettings",
-    "TaskSettings",
     "TasksParameters",
+    "TunedSettings",
+    "TuningPlan",
+    "UntunedError",
     "VanishingParameters",
     "did_you_mean",
 ]
 
 NOTEBOOKS: dict[str, type[NotebookParameters]] = {
     parameters.chapter: parameters
-    for parameters in (TasksParameters, VanishingParameters, RegularisationParameters, ReductionParameters)
+    for parameters in (
+        TasksParameters,
+        VanishingParameters,
+        ClippingParameters,
+        LocalLossParameters,
+        RegularisationParameters,
+        ReductionParameters,
+        BaselineParameters,
+    )
 }
 """Parameters of each notebook, by its name and in the order of the book."""

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, field_validator
 
-from lra_companion.config import Count, ProtocolConfig, RunConfig, SetSize, StrictModel, TaskName, parse
+from lra_companion.config import (
+    Count,
+    ProtocolConfig,
+    RunConfig,
+    SetSize,
+    StrictModel,
+    TaskConfig,
+    TaskName,
+    parse,
+)
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
-SequenceLength = Annotated[int, Field(ge=10, le=10_000)]
+SequenceLength = Annotated[int, Field(ge=1, le=10_000)]  # which of them a task takes, TaskConfig knows
 
 
 class NotebookParameters(StrictModel):
@@ -83,6 +92,12 @@ def each_task_has(parameters: Any, field: str) -> Any:
     if missing := [task for task in parameters.tasks if task not in getattr(parameters, field)]:
         raise ValueError(f"{field} lack {', '.join(missing)}: each of tasks needs an entry")
     return parameters
+
+
+def each_length_fits(problems: Iterable[tuple[TaskName, int]]) -> None:
+    """A check for validators: raises ValueError where a task does not come in a length."""
+    for task, length in problems:
+        parse(TaskConfig, {"name": task, "sequence_length": length})
 
 
 def make_run(

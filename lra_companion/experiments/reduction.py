@@ -16,7 +16,7 @@ from lra_companion.config import (
     parse,
 )
 from lra_companion.experiments.base import NotebookParameters, SequenceLength, make_run
-from lra_companion.experiments.regularisation import PlainSettings, ReadoutSettings
+from lra_companion.experiments.settings import PlainSettings, ReadoutSettings
 
 Sizes = Annotated[list[Count], Field(min_length=1)]
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "per_example")

@@ -7,7 +7,13 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from lra_companion.config import Positive, RunConfig, TaskName
-from lra_companion.experiments.base import NotebookParameters, SequenceLength, each_task_has, make_run
+from lra_companion.experiments.base import (
+    NotebookParameters,
+    SequenceLength,
+    each_length_fits,
+    each_task_has,
+    make_run,
+)
 
 
 class TasksParameters(NotebookParameters):
@@ -22,6 +28,7 @@ class TasksParameters(NotebookParameters):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        each_length_fits((task, self.sequence_length) for task in self.tasks)
         return each_task_has(self, "learning_rates")
 
     def runs(self) -> list[RunConfig]:

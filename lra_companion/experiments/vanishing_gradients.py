@@ -17,31 +17,12 @@ from lra_companion.config import (
     TaskName,
 )
 from lra_companion.experiments.base import NotebookParameters, SequenceLength, each_task_has, make_run
-from lra_companion.experiments.regularisation import PlainSettings, RegularisedSettings
-
-
-class ReleasedSettings(PlainSettings):
-    """Settings of the released code with Ω; without it only the strength is left out."""
-
-    regularisation_strength: Positive
-
-    @property
-    def without_omega(self) -> PlainSettings:
-        """The same without Ω."""
-        return PlainSettings(learning_rate=self.learning_rate, target_step_size=self.target_step_size)
-
-
-class ExactSettings(StrictModel):
-    """Settings of backpropagation through time; without Ω only the strength is left out."""
-
-    learning_rate: Positive
-    clip_norm: NonNegative
-    regularisation_strength: NonNegative
-
-    @property
-    def without_omega(self) -> Self:
-        """The same without Ω."""
-        return self.model_copy(update={"regularisation_strength": 0.0})
+from lra_companion.experiments.settings import (
+    ExactSettings,
+    PlainSettings,
+    RegularisedSettings,
+    ReleasedSettings,
+)
 
 
 class VanishingSettings(StrictModel):

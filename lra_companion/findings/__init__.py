@@ -5,17 +5,35 @@ All intervals are 95 % percentile bootstraps over seeds (Wilson for shares), dra
 
 from __future__ import annotations
 
+from lra_companion.findings.baselines import baselines_finding, longest_solved
+from lra_companion.findings.clipping import clipping_effects, clipping_finding, clipping_series
+from lra_companion.findings.comparison import Panel, by_task, in_focus, panels, summary
+from lra_companion.findings.losses import losses_finding
 from lra_companion.findings.outcomes import Outcome
-from lra_companion.findings.regularisation import Panel, finding, panels, summary
+from lra_companion.findings.regularisation import (
+    regularisation_differences,
+    regularisation_finding,
+    strength_series,
+)
 from lra_companion.findings.tasks import ReadoutLevel, readout_levels, readout_sentence
 
 __all__ = [
     "Outcome",
     "Panel",
     "ReadoutLevel",
-    "finding",
+    "baselines_finding",
+    "by_task",
+    "clipping_effects",
+    "clipping_finding",
+    "clipping_series",
+    "in_focus",
+    "longest_solved",
+    "losses_finding",
     "panels",
     "readout_levels",
     "readout_sentence",
+    "regularisation_differences",
+    "regularisation_finding",
+    "strength_series",
     "summary",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lra_companion.config import RunConfig
 from lra_companion.reporting import condition
 from lra_companion.statistics import (
     Curves,
@@ -24,7 +25,12 @@ BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True)
 class Outcome:
-    """One condition's runs on one task. accuracy: interquartile mean on the test set; scores: test accuracy of each seed."""
+    """One condition's runs on one task and length. accuracy: interquartile mean on the test set; scores: test accuracy of each
+    seed.
+
+    config: of its first run. milliseconds: per iteration, of the median run. clipped: share of steps that eq. 3 rescaled, the
+    mean over all checks that recorded it; None where none did.
+    """
 
     condition: str
     strength: float
@@ -35,17 +41,29 @@ class Outcome:
     diverged: int
     curves: Curves
     solving: SolvingCurve
+    config: RunConfig
+    milliseconds: float
+    clipped: float | None
+
+    @property
+    def half_solved(self) -> int | None:
+        """Iterations until half of the runs have solved the task; None where they do not."""
+        reached = np.flatnonzero(self.solving.survival <= 0.5)
+        return int(self.solving.iteration[reached[0]]) if reached.size else None
 
 
-def outcome_of(results: Sequence[RunResult], generator: np.random.Generator) -> Outcome:
-    """The runs of one condition on one task, summed up over seeds."""
+def outcome_of(
+    results: Sequence[RunResult], generator: np.random.Generator, label: str | None = None
+) -> Outcome:
+    """The runs of one condition on one task, summed up over seeds. Without a ``label`` learner and strength name it."""
     first = results[0].config
     strength = getattr(first.learner, "regularisation_strength", 0.0)
     solved = [result.solved for result in results]
     diverged = [result.status == "diverged" for result in results]
     iterations = [result.iterations for result in results]
+    shares = [row["clipped_share"] for result in results for row in result.history if "clipped_share" in row]
     return Outcome(
-        condition=condition(first.learner.name, strength),
+        condition=condition(first.learner.name, strength) if label is None else label,
         strength=strength,
         learner=first.learner.name,
         scores={result.config.seed: result.test_accuracy for result in results},
@@ -59,6 +77,11 @@ def outcome_of(results: Sequence[RunResult], generator: np.random.Generator) -> 
             end=first.protocol.max_iterations,
         ),
         solving=solving_curve(iterations, solved, diverged),
+        config=first,
+        milliseconds=float(
+            np.median([1000 * result.duration_seconds / max(result.iterations, 1) for result in results])
+        ),
+        clipped=float(np.mean(shares)) if shares else None,
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from lra_companion import compiled
 from lra_companion.config import LRAConfig
 from lra_companion.learners.base import (
+    BaseLearner,
     Diagnostics,
     input_gradient,
     input_norms,
@@ -37,18 +38,17 @@ from lra_companion.network import (
 from lra_companion.stability import Clipping, clip, norm, regulariser, tanh_slope
 
 
-class LRA:
+class LRA(BaseLearner):
     """Targets are handed back in time, from zhat_T to zhat_1 (eqs. 4, 7); each step's weights then move its state towards its
     target (eqs. 5, 6).
     """
 
-    def __init__(self, configs: Sequence[LRAConfig]) -> None:
-        self.configs = list(configs)
+    def __init__(self, configs: Sequence[LRAConfig], seeds: Sequence[int] = ()) -> None:
+        super().__init__(configs, seeds)
         self.inner_steps = configs[0].inner_steps
         self.local_loss = configs[0].local_loss
         self.loss = LOCAL_LOSSES[self.local_loss]
         self.regularised = any(config.regularisation_strength > 0 for config in configs)
-        self.regularises_input = self.regularised and any(config.regularise_input for config in configs)
         self.clips = any(config.clip_norm > 0 for config in configs)
         self.clips_targets = any(_target_clip_norm(config) > 0 for config in configs)
 
@@ -117,15 +117,17 @@ def _target_clip_norm(config: LRAConfig) -> float:
 class _Pass:
     """One batch's way through eqs. 1-8. Time is counted as in the paper, t = 1..T, so that h_t is h[t - 1] and z_t is z[t].
 
-    What eq. 6 needs is kept per step, (R, T, B, H): ``error``, d_t, and two factors of the recurrent gradient: before clipping
-    dW_hh^t is lower_t^T upper_t. Recurrent ``input_omega`` is alpha dΩ_{t+1}/dh_t, which eq. 6 adds to d_t for W_xh.
+    What eq. 6 needs is kept per step, (R, T, B, H), already clipped: dW_hh^t = lower_t^T upper_t and dW_xh^t =
+    x_t^T input_upper_t.
     """
 
     target: Tensor  # (T, R, B, H); zhat_t is target[t - 1]
-    error: Tensor
     lower: Tensor
     upper: Tensor
-    input_omega: Tensor | None = None
+    input_upper: Tensor
+    b_h: Tensor  # (R, H)
+    recurrent_norm: Tensor  # (T, R), of the gradients before clipping, as the next
+    input_norm: Tensor
     omega: Tensor | None = None  # (T, R): Ω_t, 0 at t = 1, where there is no earlier state
 
     def __init__(self, rule: LRA, parameters: Parameters, batch: Batch, diagnose: bool) -> None:
@@ -190,48 +192,42 @@ class _Pass:
             settings.target_scale,
             clipping.clip_norm,
             clipping.cap,
+            self.weight_clipping.clip_norm,
+            self.weight_clipping.cap,
             settings.per_example.to(self.h.dtype),
         ]
         found = compiled.targets(
             self.parameters,
             self.trajectory,
             self.driven,
-            self.batch.targets,
+            self.batch,
             torch.stack([column.flatten() for column in columns], dim=1),
             inner_steps=self.rule.inner_steps,
             local_loss=self.rule.local_loss,
-            clips=self.rule.clips_targets,
+            clips_targets=self.rule.clips_targets,
+            clips_weights=self.rule.clips,
             regularised=self.rule.regularised,
-            input_regularised=self.rule.regularises_input,
             measured=self.diagnose,
         )
-        self.target, self.error, self.rescaled = found.target, found.error, found.rescaled
-        self.input_omega, self.omega = found.input_omega, found.omega
+        self.target, self.rescaled, self.omega = found.target, found.rescaled, found.omega
         self.lower = self.z[:-1].transpose(0, 1) if found.lower is None else found.lower
-        self.upper = self.error if found.upper is None else found.upper
+        self.upper, self.input_upper, self.b_h = found.upper, found.input_upper, found.b_h
+        self.recurrent_norm, self.input_norm = found.recurrent_norm, found.input_norm
 
     def weight_gradients(self) -> tuple[Parameters, Diagnostics]:
-        """(6)  All steps' weight gradients, each clipped on its own, then summed over time."""
-        settings, inputs = self.settings, self.batch.inputs
-        input_upper = self.error if self.input_omega is None else self.error + self.input_omega
-        norms = None
-        recurrent_factor = input_factor = 1.0
-        if self.rule.clips or self.diagnose:
-            norms = product_norms(self.lower, self.upper), input_norms(inputs, input_upper)
-            recurrent_factor, input_factor = (
-                self.weight_clipping.factor(size)[..., None, None] for size in norms
-            )
+        """(6)  The sum over time of all steps' weight gradients."""
+        settings = self.settings
         output_gradient = self._output_gradient()
         gradients = Parameters(
-            w_xh=input_gradient(inputs, input_upper * input_factor, self.parameters.w_xh.shape[1]),
-            w_hh=stacked_product(self.lower, self.upper * recurrent_factor),
-            b_h=self.error.sum((1, 2)),
+            w_xh=input_gradient(self.batch.inputs, self.input_upper, self.parameters.w_xh.shape[1]),
+            w_hh=stacked_product(self.lower, self.upper),
+            b_h=self.b_h,
             w_hy=clip(output_gradient, settings.clip_norm, settings.normalise),
             b_y=self.output_error.sum(1),
         )
         diagnostics = Diagnostics(self.loss)
-        if self.diagnose and norms is not None:
-            self._measure(diagnostics, *norms, norm(output_gradient))
+        if self.diagnose:
+            self._measure(diagnostics, norm(output_gradient))
         return gradients, diagnostics
 
     def _error(self, state: Tensor, target: Tensor) -> Tensor:
@@ -258,34 +254,44 @@ class _Pass:
         return tanh(u)
 
     def _keep(self, error: Tensor, pulled_back: Tensor) -> None:
-        """What eq. 6 needs, from d_t before its reduction and d_t W_hh^T.
+        """(6)  From d_t before its reduction and d_t W_hh^T: the factors of each step's weight gradients, clipped.
 
         dΩ/dW grows as 1 / |d|. With e the error, q its reduction and d = q e, the gradient of a regularised run is
         (q |e| z + alpha G phi' |e|)^T (e / |e|): neither factor leaves float32's range, however small the error.
         """
         settings = self.settings
         scale = settings.loss_scale[:, None]
-        self.error = error * scale
-        self.lower, self.upper = self.z[:-1].transpose(0, 1), self.error
+        d = error * scale
+        self.b_h = d.sum((1, 2))
+        self.lower, self.upper, self.input_upper = self.z[:-1].transpose(0, 1), d, d
         self.omega = self.h.new_zeros(self.h.shape[:2])
-        if self.steps == 1 or not (self.rule.regularised or self.diagnose):
-            return
-        # Ω_t of t = 2..T at once; it wants time in front of the runs.
-        earlier, pulled = (tensor.transpose(0, 1)[1:] for tensor in (error, pulled_back))
-        omega = regulariser(earlier, pulled, self.z[1:-1], settings.per_example)
-        self.omega[1:] = omega.value
-        if not self.rule.regularised:
-            return
-        acts = settings.alpha_recurrent[:, None] > 0
-        error_norm = torch.where(acts, omega.error_norm.transpose(0, 1), 1.0)  # (R, T - 1, B or 1, 1)
-        self.lower = self.lower.clone(memory_format=torch.contiguous_format)
-        self.lower[:, 1:] *= torch.where(acts, error_norm * scale, 1.0)
-        self.lower[:, 1:] += settings.alpha_recurrent[:, None] * omega.unit_weight_factor.transpose(0, 1)
-        self.upper = self.error.clone()
-        self.upper[:, 1:] = torch.where(acts, error[:, 1:] / error_norm, self.upper[:, 1:])
-        if self.rule.regularises_input:
-            self.input_omega = torch.zeros_like(error)
-            self.input_omega[:, :-1] = settings.alpha_input[:, None] * omega.preactivation.transpose(0, 1)
+        if self.steps > 1 and (self.rule.regularised or self.diagnose):
+            # Ω_t of t = 2..T at once; it wants time in front of the runs.
+            earlier, pulled = (tensor.transpose(0, 1)[1:] for tensor in (error, pulled_back))
+            omega = regulariser(earlier, pulled, self.z[1:-1], settings.per_example)
+            self.omega[1:] = omega.value
+            if self.rule.regularised:
+                acts = settings.alpha_recurrent[:, None] > 0
+                error_norm = torch.where(acts, omega.error_norm.transpose(0, 1), 1.0)  # (R, T - 1, B or 1, 1)
+                self.lower = self.lower.clone(memory_format=torch.contiguous_format)
+                self.lower[:, 1:] *= torch.where(acts, error_norm * scale, 1.0)
+                self.lower[:, 1:] += settings.alpha_recurrent[:, None] * omega.unit_weight_factor.transpose(
+                    0, 1
+                )
+                self.upper = d.clone()
+                self.upper[:, 1:] = torch.where(acts, error[:, 1:] / error_norm, d[:, 1:])
+                self.input_upper = d.clone()  # dΩ_{t+1}/dW_xh through h_t, one step
+                self.input_upper[:, :-1] += settings.alpha_input[:, None] * omega.preactivation.transpose(
+                    0, 1
+                )
+        recurrent_norm, input_norm = (
+            product_norms(self.lower, self.upper),
+            input_norms(self.batch.inputs, self.input_upper),
+        )
+        if self.rule.clips:
+            self.upper = self.upper * self.weight_clipping.factor(recurrent_norm)[..., None, None]
+            self.input_upper = self.input_upper * self.weight_clipping.factor(input_norm)[..., None, None]
+        self.recurrent_norm, self.input_norm = recurrent_norm.T, input_norm.T
 
     def _output_gradient(self) -> Tensor:
         """z_T^T d_y + alpha dΩ_y/dW_hy (eq. 6), before clipping."""
@@ -298,15 +304,15 @@ class _Pass:
             )
         return gradient
 
-    def _measure(self, diagnostics: Diagnostics, recurrent: Tensor, inputs: Tensor, output: Tensor) -> None:
+    def _measure(self, diagnostics: Diagnostics, output_norm: Tensor) -> None:
         states, scale = self.z[1:], self.settings.loss_scale
-        diagnostics.recurrent_norm, diagnostics.input_norm = recurrent.T, inputs.T
+        diagnostics.recurrent_norm, diagnostics.input_norm = self.recurrent_norm, self.input_norm
         diagnostics.target_displacement = norm(states - self.target)
         diagnostics.local_loss = (self.rule.loss.value(states, self.target) * scale).sum((-2, -1))  # (5)
         diagnostics.regulariser = self.omega
         rescaled = sum(
             self.weight_clipping.rescales(size).view(len(size), -1).sum(1)
-            for size in (recurrent, inputs, output)
+            for size in (self.recurrent_norm.T, self.input_norm.T, output_norm)
         )
         # Of T gradients of W_xh, T - 1 of W_hh (z_0 = 0), one of W_hy, and K T target steps.
         diagnostics.clipped_share = (self.rescaled + rescaled) / (self.steps * (2 + self.rule.inner_steps))

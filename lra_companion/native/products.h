@@ -74,6 +74,11 @@ static void store(const REAL *padded_rows, REAL *rows, long batch, long hidden, 
     for (long b = 0; b < batch; b++) memcpy(rows + b * hidden, padded_rows + b * padded, hidden * sizeof(REAL));
 }
 
+static void store_scaled(const REAL *padded_rows, REAL factor, REAL *rows, long batch, long hidden, long padded) {
+    for (long b = 0; b < batch; b++)
+        for (long j = 0; j < hidden; j++) rows[b * hidden + j] = factor * padded_rows[b * padded + j];
+}
+
 /* So many numbers, all 0, or NULL. The caller frees them. */
 static REAL *arrays(long count) {
     void *memory = NULL;

@@ -84,6 +84,7 @@ typedef struct {
     REAL alpha, alpha_weights, alpha_input; /* strength of Ω on target steps, on dW_hh and on dW_xh */
     REAL loss_scale, target_scale;         /* the reduction's: of l_t, and of the gradient in a target step */
     REAL clip, cap;                        /* stability.Clipping: a step of norm n is multiplied by min(clip / n, cap) */
+    REAL weight_clip, weight_cap;          /* the same for one step's weight gradients */
     REAL per_example;                      /* 1: Ω in scope "example"; 0: "batch" */
 } setting;
 
@@ -190,77 +191,137 @@ static REAL gradient(const work *w, const setting *s, REAL scale, int regularise
     return norm(total(&sum), w->lower, w->batch * w->padded);
 }
 
+/* (3)  What N_c multiplies a gradient of this norm with. */
+INLINE REAL clipping(REAL clip, REAL cap, REAL size) {
+    return !(size != 0) ? 1 : clip / size > cap ? cap : clip / size;
+}
+
 /* (4, 7)  u <- u - beta N_c(g + alpha dΩ/du), and the state it leads to. `lower` holds g before its scale. */
 static void descend(const work *w, const setting *s, REAL scale, int regularised, int clips, REAL *rescaled) {
     const REAL size = gradient(w, s, scale, regularised);
     REAL factor = 1;
-    if (clips) { /* (3) */
-        factor = s->clip / size > s->cap ? s->cap : s->clip / size;
-        if (factor != 1 && size > 0) *rescaled += 1;
+    if (clips) {
+        factor = clipping(s->clip, s->cap, size);
+        if (factor != 1) *rescaled += 1;
     }
     for (long i = 0; i < w->batch * w->padded; i++) {
-        w->u[i] -= s->beta * (factor * w->lower[i]); /* the factor may be huge where the step is 0 */
+        w->u[i] -= s->beta * (factor * w->lower[i]);
         w->state[i] = tanh_one(w->u[i]);
     }
 }
 
-/* Where the results of one run's step t go, (B, H); NULL: not wanted. */
+/* Rows at the two ends of a weight matrix, whose gradient is lower^T upper. In place of the lower ones may stand symbols, of
+   which equal ones share a row. */
 typedef struct {
-    REAL *error, *lower, *upper, *input_omega, *omega;
-} results;
+    const REAL *lower, *upper;
+    const long long *symbols;
+    long batch, lower_padded, upper_padded;
+} ends;
 
-/* (6)  d_t; lower_t and upper_t, of which dW_hh^t = z_{t-1}^T d_t + alpha dΩ_t/dW_hh is the product lower_t^T upper_t (see
-   LRA._recurrent_factors); alpha dΩ_t/dh_{t-1}; Ω_t. From the error, and from the norms of Ω where `regularised`. */
-static void keep(const work *w, const setting *s, const REAL *error, int regularised, results out, long hidden) {
-    if (out.omega) *out.omega = 0;
-    for (long b = 0; b < w->batch; b++) {
-        const REAL *e = error + b * w->padded, *a = w->state + b * w->padded, *below = w->lower + b * w->padded;
-        for (long j = 0; j < hidden; j++) out.error[b * hidden + j] = e[j] * s->loss_scale;
-        if (out.omega && regularised) *out.omega += w->excess[b] * w->excess[b] / w->batch;
-        if (!out.lower) continue;
-        REAL *lower = out.lower + b * hidden, *upper = out.upper + b * hidden;
-        if (regularised && s->alpha_weights != 0) {
-            const REAL size = w->error_norm[b], of_state = size * s->loss_scale;
-            const REAL of_unit = s->alpha_weights * 2 * (w->excess[b] * share(w, s)) / w->lower_norm[b];
-            for (long j = 0; j < hidden; j++) {
-                lower[j] = a[j] * of_state + of_unit * below[j] * (1 - a[j] * a[j]);
-                upper[j] = e[j] / size;
-            }
-        } else {
-            memcpy(lower, a, hidden * sizeof(REAL));
-            memcpy(upper, out.error + b * hidden, hidden * sizeof(REAL));
+/* The norm of all rows, which are divided by it, so that no square underflows. Rows of zeros stay as they are. */
+static REAL make_unit(const REAL *rows, REAL *unit, long size) {
+    squares sum = {{0}};
+    for (long i = 0; i < size; i += WIDTH)
+        for (long l = 0; l < WIDTH; l++) sum.lanes[l] += rows[i + l] * rows[i + l];
+    const REAL length = norm(total(&sum), rows, size);
+    for (long i = 0; i < size; i++) unit[i] = length > 0 ? rows[i] / length : rows[i];
+    return length;
+}
+
+INLINE REAL dot(const REAL *x, const REAL *y, long padded) {
+    squares sum = {{0}};
+    for (long j = 0; j < padded; j += WIDTH)
+        for (long l = 0; l < WIDTH; l++) sum.lanes[l] += x[j + l] * y[j + l];
+    return total(&sum);
+}
+
+/* |lower^T upper|_F. Its square is sum((lower lower^T) * (upper upper^T)): learners/base.py, product_norms. scratch: room for both. */
+static REAL product_norm(ends g, REAL *scratch) {
+    REAL *above = scratch, *below = scratch + g.batch * g.upper_padded, sum = 0;
+    const REAL upper = make_unit(g.upper, above, g.batch * g.upper_padded);
+    const REAL lower = g.symbols ? 1 : make_unit(g.lower, below, g.batch * g.lower_padded);
+    for (long b = 0; b < g.batch; b++)
+        for (long c = 0; c <= b; c++) {
+            if (g.symbols && g.symbols[b] != g.symbols[c]) continue;
+            REAL both = dot(above + b * g.upper_padded, above + c * g.upper_padded, g.upper_padded);
+            if (!g.symbols) both *= dot(below + b * g.lower_padded, below + c * g.lower_padded, g.lower_padded);
+            sum += b == c ? both : 2 * both;
         }
-        if (out.input_omega && regularised) {
-            const REAL push = s->alpha_input * -4 * (w->excess[b] * share(w, s)) * w->ratio[b];
-            for (long j = 0; j < hidden; j++) {
-                const REAL unit = below[j] / w->lower_norm[b];
-                out.input_omega[b * hidden + j] = push * (unit * unit) * a[j];
-            }
+    return lower * upper * root(sum < 0 ? 0 : sum); /* rounding may leave less than 0 */
+}
+
+/* What eq. 6 has of step t. Results: lower, upper and input_upper (B, H), lower being NULL where it is z_{t-1}; b_h (H,), to
+   which is added; omega, which may be NULL, and the norms before clipping, one number each. */
+typedef struct {
+    REAL *lower, *upper, *input_upper, *b_h, *omega, *recurrent_norm, *input_norm;
+    const long long *symbols; /* x_t: (B,), or NULL and then */
+    const REAL *values;       /* (B, I) */
+    long inputs;
+} gradients;
+
+/* (6)  The weight gradients of step t, clipped, as dW_hh^t = lower^T upper and dW_xh^t = x_t^T input_upper: from the error, from
+   carried, which is alpha dΩ_{t+1}/dh_t and here becomes alpha dΩ_t/dh_{t-1}, and where `regularised` from w->lower with its norms.
+   Ω's share in lower and upper is explained in LRA._keep. scratch: room for six (B, H) and two (B, I). */
+static void weight_gradients(const work *w, const setting *s, const REAL *error, REAL *carried, int regularised, int clips,
+                             gradients g, long hidden, REAL *scratch) {
+    const long size = w->batch * w->padded, wide = padded_size(g.inputs);
+    REAL *lower = scratch, *upper = lower + size, *values = upper + size, *rest = values + (g.values ? w->batch * wide : 0);
+    for (long i = 0; i < size; i++) upper[i] = error[i] * s->loss_scale; /* d_t */
+    for (long b = 0; b < w->batch; b++)
+        for (long j = 0; j < hidden; j++) g.b_h[j] += upper[b * w->padded + j];
+
+    for (long i = 0; i < size; i++) lower[i] = upper[i] + carried[i];
+    if (g.values) load(g.values, values, w->batch, g.inputs, wide);
+    *g.input_norm = product_norm((ends){values, lower, g.symbols, w->batch, wide, w->padded}, rest);
+    store_scaled(lower, clips ? clipping(s->weight_clip, s->weight_cap, *g.input_norm) : 1, g.input_upper, w->batch, hidden,
+                 w->padded);
+
+    memcpy(lower, w->state, size * sizeof(REAL));
+    REAL omega = 0;
+    for (long b = 0; regularised && b < w->batch; b++) {
+        const long row = b * w->padded;
+        const REAL *a = w->state + row, *below = w->lower + row, error_norm = w->error_norm[b], lower_norm = w->lower_norm[b];
+        omega += w->excess[b] * w->excess[b] / w->batch;
+        const REAL of_unit = 2 * (w->excess[b] * share(w, s)), push = s->alpha_input * -2 * of_unit * w->ratio[b];
+        for (long j = 0; j < w->padded; j++) carried[row + j] = push * (below[j] / lower_norm) * (below[j] / lower_norm) * a[j];
+        if (s->alpha_weights == 0) continue;
+        const REAL of_state = error_norm * s->loss_scale;
+        for (long j = 0; j < w->padded; j++) {
+            lower[row + j] = a[j] * of_state + s->alpha_weights * of_unit * (below[j] / lower_norm) * (1 - a[j] * a[j]);
+            upper[row + j] = error[row + j] / error_norm;
         }
     }
+    if (g.omega) *g.omega = omega;
+    *g.recurrent_norm = product_norm((ends){lower, upper, NULL, w->batch, w->padded, w->padded}, rest);
+    if (g.lower) store(lower, g.lower, w->batch, hidden, w->padded);
+    store_scaled(upper, clips ? clipping(s->weight_clip, s->weight_cap, *g.recurrent_norm) : 1, g.upper, w->batch, hidden,
+                 w->padded);
 }
 
 /* All targets zhat_T..zhat_1 (eqs. 4 and 7), and what eq. 6 needs of each step.
 
-   h, driven (T, R, B, H), z (T + 1, R, B, H); w_hh (R, H, H), w_hy (R, H, O), b_y (R, O); classes (R, B), or values (R, B, O),
-   the other being NULL; settings (R,). Results: target (T, R, B, H); error, and with Ω lower, upper and input_omega
-   (R, T, B, H), see `keep`; omega (T, R), if wanted; rescaled (R,): how many target steps eq. 3 changed is added.
-   Returns 0, or 1 where memory is lacking. */
+   h, driven (T, R, B, H), z (T + 1, R, B, H); w_hh (R, H, H), w_hy (R, H, O), b_y (R, O); symbols (T, R, B), or values
+   (T, R, B, I); classes (R, B), or wanted (R, B, O), of both pairs one is NULL; settings (R,). Results: target (T, R, B, H);
+   lower, which may be NULL, upper and input_upper (R, T, B, H), b_h (R, H), omega, which may be NULL, recurrent_norm and
+   input_norm (T, R), see `weight_gradients`; rescaled (R,): how many target steps eq. 3 changed. b_h and rescaled are added to.
+   Ω acts where `lower` is asked for, and is measured where `omega` is. Returns 0, or 1 where memory is lacking. */
 int targets(const REAL *h, const REAL *z, const REAL *driven, const REAL *w_hh, const REAL *w_hy, const REAL *b_y,
-            const long long *classes, const REAL *values, const setting *settings, REAL *target, REAL *error, REAL *lower,
-            REAL *upper, REAL *input_omega, REAL *omega, REAL *rescaled, long steps, long runs, long batch, long hidden,
-            long outputs, long inner_steps, long loss, long clips) {
+            const long long *symbols, const REAL *values, const long long *classes, const REAL *wanted, const setting *settings,
+            REAL *target, REAL *lower, REAL *upper, REAL *input_upper, REAL *b_h, REAL *omega, REAL *recurrent_norm,
+            REAL *input_norm, REAL *rescaled, long steps, long runs, long batch, long inputs, long hidden, long outputs,
+            long inner_steps, long loss, long clips_targets, long clips_weights) {
     const long padded = padded_size(hidden), wide = padded_size(outputs), step = batch * hidden, size = batch * padded;
     const int regularised = lower || omega;
-    REAL *memory = arrays(7 * size + 2 * batch * wide + 2 * hidden * padded + hidden * wide + outputs * padded +
-                          4 * padded_size(batch));
+    REAL *memory = arrays(14 * size + 2 * batch * (wide + padded_size(inputs)) + 2 * hidden * padded + hidden * wide +
+                          outputs * padded + 4 * padded_size(batch));
     if (!memory) return 1;
     REAL *at = memory, *prediction = take(&at, size), *zhat = take(&at, size), *input = take(&at, size);
-    REAL *e = take(&at, size), *e_top = take(&at, batch * wide), *bias = take(&at, batch * wide);
+    REAL *e = take(&at, size), *carried = take(&at, size), *e_top = take(&at, batch * wide), *bias = take(&at, batch * wide);
     const matrix forth = {take(&at, hidden * padded), hidden, padded}, back = {take(&at, hidden * padded), hidden, padded};
     const matrix out = {take(&at, hidden * wide), hidden, wide}, out_back = {take(&at, outputs * padded), outputs, padded};
     work w = {batch, padded, take(&at, size), take(&at, size), take(&at, size), NULL, NULL, NULL, NULL};
     w.error_norm = take(&at, batch), w.lower_norm = take(&at, batch), w.excess = take(&at, batch), w.ratio = take(&at, batch);
+    REAL *scratch = at;
 
     for (long r = 0; r < runs; r++) {
         const setting *s = settings + r;
@@ -271,31 +332,41 @@ int targets(const REAL *h, const REAL *z, const REAL *driven, const REAL *w_hh, 
         pack(of_readout, 1, outputs, out_back, hidden);
         for (long b = 0; b < batch; b++) memcpy(bias + b * wide, b_y + r * outputs, outputs * sizeof(REAL));
 
+        memset(carried, 0, size * sizeof(REAL));
+
         const long last = ((steps - 1) * runs + r) * step;
         load(h + last, w.u, batch, hidden, padded);
         load(z + last + runs * step, w.state, batch, hidden, padded);
         for (long k = 0; k < inner_steps; k++) { /* (4) */
             product(w.state, padded, out, bias, e_top, batch); /* (2) */
-            output_errors(e_top, classes ? classes + r * batch : NULL, values ? values + r * batch * outputs : NULL, batch,
+            output_errors(e_top, classes ? classes + r * batch : NULL, wanted ? wanted + r * batch * outputs : NULL, batch,
                           outputs, wide);
             product(e_top, wide, out_back, NULL, w.lower, batch);
             pull_through(&w);
             if (regularised) norms(e_top, batch, wide, w.error_norm), regulariser(&w, s);
-            descend(&w, s, s->target_scale, regularised, clips, rescaled + r);
+            descend(&w, s, s->target_scale, regularised, clips_targets, rescaled + r);
         }
 
         for (long t = steps;; t--) { /* as in the paper: h_t is h[t - 1], z_t is z[t] */
             const long here = ((t - 1) * runs + r) * step, below = here - runs * step, stacked = (r * steps + t - 1) * step;
-            const results kept = {error + stacked, lower ? lower + stacked : NULL, lower ? upper + stacked : NULL,
-                                  input_omega && t > 1 ? input_omega + stacked - step : NULL,
-                                  omega ? omega + (t - 1) * runs + r : NULL};
+            const long number = (t - 1) * runs + r;
+            const gradients g = {lower ? lower + stacked : NULL,
+                                 upper + stacked,
+                                 input_upper + stacked,
+                                 b_h + r * hidden,
+                                 omega ? omega + number : NULL,
+                                 recurrent_norm + number,
+                                 input_norm + number,
+                                 symbols ? symbols + number * batch : NULL,
+                                 values ? values + number * batch * inputs : NULL,
+                                 inputs};
             memcpy(zhat, w.state, size * sizeof(REAL));
             store(zhat, target + here, batch, hidden, padded);
             load(z + here + runs * step, prediction, batch, hidden, padded); /* (7) starts on the trajectory: p^0 = z_t */
             load(z + here, w.state, batch, hidden, padded);
             any_errors(loss, prediction, zhat, e, size);
-            if (t == 1) {
-                keep(&w, s, e, 0, kept, hidden);
+            if (t == 1) { /* below is no state to move, and no Ω */
+                weight_gradients(&w, s, e, carried, 0, clips_weights, g, hidden, scratch);
                 break;
             }
             load(h + below, w.u, batch, hidden, padded);
@@ -309,8 +380,8 @@ int targets(const REAL *h, const REAL *z, const REAL *driven, const REAL *w_hh, 
                 product(e, padded, back, NULL, w.lower, batch); /* s, which eqs. 7 and 8 share */
                 pull_through(&w);
                 if (regularised) norms(e, batch, padded, w.error_norm), regulariser(&w, s);
-                if (k == 0) keep(&w, s, e, regularised, kept, hidden);
-                descend(&w, s, s->loss_scale * s->target_scale, regularised, clips, rescaled + r);
+                if (k == 0) weight_gradients(&w, s, e, carried, regularised, clips_weights, g, hidden, scratch);
+                descend(&w, s, s->loss_scale * s->target_scale, regularised, clips_targets, rescaled + r);
             }
         }
     }

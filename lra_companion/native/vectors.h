@@ -73,11 +73,13 @@ INLINE REAL total(const squares *sum) {
 #define MAGNIFIER (sizeof(REAL) == 4 ? (REAL)0x1p64 : (REAL)0x1p512)
 #define TINY (sizeof(REAL) == 4 ? (REAL)0x1p-126 : (REAL)0x1p-1022) /* the smallest normal number */
 
+INLINE REAL root(REAL x) { return sizeof(REAL) == 4 ? sqrtf(x) : sqrt(x); }
+
 static REAL norm(REAL sum_of_squares, const REAL *x, long count) {
-    const REAL size = sizeof(REAL) == 4 ? sqrtf(sum_of_squares) : sqrt(sum_of_squares);
+    const REAL size = root(sum_of_squares);
     if (!(size < SMALL)) return size;
     REAL sum = 0;
     for (long i = 0; i < count; i++) sum += (x[i] * MAGNIFIER) * (x[i] * MAGNIFIER);
-    return (sizeof(REAL) == 4 ? sqrtf(sum) : sqrt(sum)) / MAGNIFIER;
+    return root(sum) / MAGNIFIER;
 }
 
