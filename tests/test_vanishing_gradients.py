@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from lra_companion.claims import gradient_evidence, judgements
 from lra_companion.config import RunConfig
 from lra_companion.experiments import VanishingParameters
 from lra_companion.findings import untrained
@@ -73,7 +74,7 @@ def result_of(config: RunConfig, checks: int = 3) -> RunResult:
 
 @pytest.fixture
 def found() -> list[Trace]:
-    return traces(PARAMETERS, [result_of(config) for config in PARAMETERS.runs()])
+    return traces([result_of(config) for config in PARAMETERS.runs()])
 
 
 def test_every_rule_runs_without_and_with_omega_and_keeps_its_norms() -> None:
@@ -135,7 +136,7 @@ def test_gradients_of_rounding_errors_are_not_used(found: list[Trace]) -> None:
 def test_runs_that_end_early_count_with_their_last_check() -> None:
     results = [result_of(config) for config in PARAMETERS.runs()]
     results[0].history = history(0.5, 0.5, checks=2)
-    (plain, *_) = traces(PARAMETERS, results)
+    (plain, *_) = traces(results)
     assert np.isnan(plain.norms[GRADIENT].values[0, 2]).all()
     values, used = plain.norms[GRADIENT].at("end")
     assert_allclose(values[0], results[0].history[1][GRADIENT])
@@ -167,7 +168,7 @@ def test_the_finding_s_words_follow_the_numbers(
 ) -> None:
     monkeypatch.setitem(FACTORS, "lra", (local, local))
     monkeypatch.setitem(FACTORS, "bptt", (exact, None))
-    text = finding(traces(PARAMETERS, [result_of(config) for config in PARAMETERS.runs()]))
+    text = finding(traces([result_of(config) for config in PARAMETERS.runs()]))
     assert words in text and "fades faster" not in text
 
 
@@ -180,7 +181,7 @@ def test_tasks_that_differ_are_named() -> None:
     for result in results:
         if result.config.task.name == "temporal_order" and result.config.learner.name == "lra":
             result.history = history(0.95, 0.95)
-    found = traces(parameters, results)
+    found = traces(results)
     assert [trace.task for trace in found] == ["random_permutation"] * 6 + ["temporal_order"] * 6
     text = finding(found)
     assert "LRA's fades faster on random permutation and fades more slowly on temporal order." in text
@@ -190,7 +191,7 @@ def test_tasks_that_differ_are_named() -> None:
 
 def test_one_step_left_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FACTORS, "lra", (1e-7, 1e-7))
-    found = traces(PARAMETERS, [result_of(config) for config in PARAMETERS.runs()])
+    found = traces([result_of(config) for config in PARAMETERS.runs()])
     text = finding(found)
     assert (
         "by nothing (no two steps)" in text and "LRA's cannot be compared" in text and "last 1 of 10" in text
@@ -204,6 +205,20 @@ def test_the_table(found: list[Trace]) -> None:
     assert len(table) == 10, "backpropagation has no targets"
     row = table[(table["condition"] == "lra, α = 0.2") & (table["norm of"] == "target move")].iloc[0]
     assert (row["factor after"], row["steps after"]) == ("0.95 [0.95, 0.95]", 10)
+
+
+def test_the_evidence_for_the_claims() -> None:
+    """Without Ω before training, with it after; one condition for each method, and none of backpropagation."""
+    found = gradient_evidence(PARAMETERS, [result_of(config) for config in PARAMETERS.runs()])
+    assert {number: [piece.method for piece in pieces] for number, pieces in found.items()} == {
+        "1": ["lra", "lra_released"],
+        "4a": ["lra", "lra_released"],
+    }
+    values = [piece.estimate.value for pieces in found.values() for piece in pieces]
+    assert_allclose(values, np.array([0.1, 1e-3, 0.99, 0.8]) * 0.995, rtol=1e-3)
+    assert found["1"][0].where == "random permutation, T = 10"
+    verdicts = {each.claim.number: each.verdict for each in judgements(found) if each.method == "lra"}
+    assert (verdicts["1"], verdicts["4a"], verdicts["2"]) == ("reproduced", "reproduced", "not run")
 
 
 # Untrained networks

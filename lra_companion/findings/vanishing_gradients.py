@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from lra_companion.config import TaskName
 from lra_companion.diagnostics import Decay, fitted_decay, resolution, resolved
-from lra_companion.experiments import VanishingParameters
 from lra_companion.findings.outcomes import BOOTSTRAP_SEED, listed
 from lra_companion.reporting import TASK_TITLES, condition_of
 from lra_companion.training import RunResult
@@ -75,8 +74,8 @@ class Trace:
     end: dict[Quantity, Decay]
 
 
-def traces(parameters: VanishingParameters, results: Sequence[RunResult]) -> list[Trace]:
-    """Every condition on every task, in the order of ``parameters.runs()``, whose results these are."""
+def traces(results: Sequence[RunResult]) -> list[Trace]:
+    """Every condition on every task, from the results of ``VanishingParameters.runs()`` in their order."""
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     return [
         _trace(list(group), generator)
