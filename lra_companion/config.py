@@ -143,8 +143,22 @@ class LRAReleasedConfig(StrictModel):
     released_nan: bool = False
 
 
+class TPTTConfig(StrictModel):
+    """Target propagation through time (eqs. 9-12). The letters: a = target_step_size, c of eq. 3 = clip_norm (0: off).
+
+    ``inverse_learning_rate`` is the step size of the inverse's own parameters, and ``inverse_noise`` the standard deviation of
+    the Gaussian noise around each state at which the inverse is trained.
+    """
+
+    name: Literal["tptt"]
+    target_step_size: Positive = 1.0
+    inverse_learning_rate: NonNegative = 0.002
+    inverse_noise: NonNegative = 0.5
+    clip_norm: NonNegative = 0.0
+
+
 LearnerConfig = Annotated[
-    LRAConfig | BPTTConfig | ReadoutConfig | LRAReleasedConfig, Field(discriminator="name")
+    LRAConfig | BPTTConfig | ReadoutConfig | LRAReleasedConfig | TPTTConfig, Field(discriminator="name")
 ]
 
 

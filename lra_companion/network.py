@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lra_companion import compiled
-from lra_companion.randomness import run_generator
+from lra_companion.randomness import Stream, run_generator
 
 
 @dataclass
@@ -60,24 +60,32 @@ def initial_parameters(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Parameters:
-    """Orthogonal weights and zero biases, each run's from its own seed.
-
-    Drawn in float64 on one CPU thread, so that neither the number of threads nor the device changes a weight.
-    """
+    """Orthogonal weights and zero biases, each run's from its own seed."""
     shapes = [(input_size, hidden_size), (hidden_size, hidden_size), (hidden_size, output_size)]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        drawn = [_orthogonal_matrices(seed, shapes) for seed in seeds]
-    finally:
-        torch.set_num_threads(threads)
-    w_xh, w_hh, w_hy = (torch.stack(matrices).to(device, dtype) for matrices in zip(*drawn, strict=True))
+    drawn = orthogonal_matrices(seeds, "weights", shapes)
+    w_xh, w_hh, w_hy = (matrices.to(device, dtype) for matrices in drawn)
     b_h, b_y = w_hh.new_zeros(len(seeds), hidden_size), w_hh.new_zeros(len(seeds), output_size)
     return Parameters(w_xh, w_hh, b_h, w_hy, b_y)
 
 
-def _orthogonal_matrices(seed: int, shapes: list[tuple[int, int]]) -> list[Tensor]:
-    generator = run_generator(seed, "weights")
+def orthogonal_matrices(
+    seeds: Sequence[int], stream: Stream, shapes: Sequence[tuple[int, int]]
+) -> list[Tensor]:
+    """An orthogonal matrix of each shape for each run, (R, *shape), from the run's own seed and a stream of its random numbers.
+
+    Drawn in float64 on one CPU thread, so that neither the number of threads nor the device changes a weight.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        drawn = [_matrices_of_run(seed, stream, shapes) for seed in seeds]
+    finally:
+        torch.set_num_threads(threads)
+    return [torch.stack(matrices) for matrices in zip(*drawn, strict=True)]
+
+
+def _matrices_of_run(seed: int, stream: Stream, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    generator = run_generator(seed, stream)
     return [_orthogonal(torch.from_numpy(generator.standard_normal(shape))) for shape in shapes]
 
 

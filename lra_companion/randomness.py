@@ -8,8 +8,16 @@ import numpy as np
 from numpy.random import Generator
 
 Split = Literal["training", "validation", "test"]
-Stream = Split | Literal["weights", "parts"]
-_STREAMS: dict[Stream, int] = {"training": 0, "validation": 1, "test": 2, "weights": 3, "parts": 4}
+Stream = Split | Literal["weights", "parts", "inverse_weights", "inverse_noise"]
+_STREAMS: dict[Stream, int] = {
+    "training": 0,
+    "validation": 1,
+    "test": 2,
+    "weights": 3,
+    "parts": 4,
+    "inverse_weights": 5,
+    "inverse_noise": 6,
+}
 
 
 def run_generator(seed: int, stream: Stream, iteration: int = 0) -> Generator:

@@ -22,14 +22,14 @@ def train(
             help="temporal_order, temporal_order_3bit, random_permutation, adding or sequential_digits."
         ),
     ],
-    learner: Annotated[str, typer.Option(help="lra, bptt, readout or lra_released.")] = "lra",
+    learner: Annotated[str, typer.Option(help="lra, bptt, readout, lra_released or tptt.")] = "lra",
     sequence_length: Annotated[int, typer.Option(help="T, time steps; 64 or 8 for sequential_digits.")] = 20,
     hidden_size: Annotated[int | None, typer.Option(help="H, hidden units.")] = None,
     optimiser: Annotated[str | None, typer.Option(help="sgd, nesterov, adam, rmsprop or adagrad.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The optimiser's step size.")] = None,
     local_loss: Annotated[str | None, typer.Option(help="log_penalty, mse, huber, l1 or cosine.")] = None,
     reduction: Annotated[str | None, typer.Option(help="mean or per_example.")] = None,
-    target_step_size: Annotated[float | None, typer.Option(help="beta of eqs. 4 and 7.")] = None,
+    target_step_size: Annotated[float | None, typer.Option(help="beta of eqs. 4 and 7; a of eq. 10.")] = None,
     inner_steps: Annotated[int | None, typer.Option(help="K of eqs. 4 and 7.")] = None,
     clip_norm: Annotated[float | None, typer.Option(help="c of eq. 3; 0: off.")] = None,
     clip_mode: Annotated[str | None, typer.Option(help="clip or normalise.")] = None,
@@ -39,9 +39,19 @@ def train(
         float | None, typer.Option(help="alpha of eqs. 4, 6 and 7; 0: off.")
     ] = None,
     regularisation_scope: Annotated[str | None, typer.Option(help="batch or example (eq. 8).")] = None,
+    regularise_targets: Annotated[bool | None, typer.Option(help="Whether Ω acts on target steps.")] = None,
+    regularise_recurrent: Annotated[bool | None, typer.Option(help="Whether it acts on W_hh.")] = None,
+    regularise_readout: Annotated[bool | None, typer.Option(help="Whether it acts on W_hy.")] = None,
+    regularise_input: Annotated[bool | None, typer.Option(help="Whether it acts on W_xh.")] = None,
     released_nan: Annotated[
         bool | None,
         typer.Option("--released-nan", help="lra_released: NaN where |d| = 0, as in the public code."),
+    ] = None,
+    inverse_learning_rate: Annotated[
+        float | None, typer.Option(help="tptt: step size of the inverse, eq. 12.")
+    ] = None,
+    inverse_noise: Annotated[
+        float | None, typer.Option(help="tptt: standard deviation of the noise n in eq. 12.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="B, sequences per iteration.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Updates at most.")] = None,
@@ -65,7 +75,13 @@ def train(
         "target_clip_mode": target_clip_mode,
         "regularisation_strength": regularisation_strength,
         "regularisation_scope": regularisation_scope,
+        "regularise_targets": regularise_targets,
+        "regularise_recurrent": regularise_recurrent,
+        "regularise_readout": regularise_readout,
+        "regularise_input": regularise_input,
         "released_nan": released_nan,
+        "inverse_learning_rate": inverse_learning_rate,
+        "inverse_noise": inverse_noise,
     }
     protocol = {
         "batch_size": batch_size,

@@ -34,7 +34,7 @@ class RunResult:
     status: why it ended. iterations: updates made. validation_accuracy and test_accuracy: of the network as training left it
     (after divergence: its last finite state), shares of 1. history: one row per check, the first before any update:
     iteration, training_loss (mean since the last check), validation_accuracy, and diagnostics where asked for.
-    duration_seconds: the run's share of the computing time. parameters: the trained weights (R = 1), kept in memory only.
+    duration_seconds: the run's share of the processor time. parameters: the trained weights (R = 1), kept in memory only.
     """
 
     config: RunConfig
@@ -104,6 +104,8 @@ _PER_RUN_SETTINGS = {
     "regularise_readout",
     "regularise_input",
     "released_nan",
+    "inverse_learning_rate",
+    "inverse_noise",
 }
 
 
@@ -140,20 +142,22 @@ class _Group:
             first.network.hidden_size,
             self.task.output_size,
         )
-        self.learner = make_learner([config.learner for config in configs])
+        self.learner = make_learner(
+            [config.learner for config in configs], [config.seed for config in configs]
+        )
         self.optimiser = Optimiser([config.optimiser for config in configs], self.parameters)
 
     def advance(self) -> list[tuple[int, RunResult]]:
         """One iteration: a check where one is due, then an update. Returns the runs that ended."""
         with one_thread():
-            start = time.perf_counter()
+            start = time.process_time()
             ended: dict[int, Status] = {}
             last = self.iteration >= self.protocol.max_iterations
             if last or self.iteration % self.protocol.validate_every == 0:
                 ended = self._check()
             if len(ended) < len(self.runs):
                 ended |= self._update(skip=set(ended))
-            share = (time.perf_counter() - start) / len(self.runs)
+            share = (time.process_time() - start) / len(self.runs)
             for run in self.runs:
                 run.seconds += share
             results = [
@@ -250,7 +254,7 @@ class _Group:
         chosen = torch.tensor(places)
         self.parameters = self.parameters.select(chosen)
         self.optimiser = self.optimiser.select(chosen)
-        self.learner = make_learner([run.config.learner for run in self.runs])
+        self.learner = self.learner.select(chosen)
 
 
 def accuracy(task: Task, parameters: Parameters, batch: Batch) -> float:

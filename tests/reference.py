@@ -285,3 +285,74 @@ def bptt_gradients(
     if clip_norm > 0 and size >= clip_norm:
         gradients = [g * (clip_norm / size) for g in gradients]
     return Weights(*gradients)
+
+
+class TPTTResult(NamedTuple):
+    """Gradients of the network and of its inverse, and what is measured on the way; the lists run over t = 1..T."""
+
+    gradients: Weights
+    v: Tensor
+    c: Tensor
+    recurrent_norm: list[Tensor]
+    input_norm: list[Tensor]
+    target_displacement: list[Tensor]
+    local_loss: list[Tensor]
+    inverse_loss: list[Tensor]  # of t = 2..T
+
+
+def tptt_gradients(
+    weights: Weights,
+    inverse: tuple[Tensor, Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    noise: Tensor,
+    target_step_size: float = 1.0,
+    clip_norm: float = 0.0,
+) -> TPTTResult:
+    """Target propagation through time: targets from the formulas as they stand, every squared error differentiated on its own.
+
+    inverse: V (H, H) and c (H,). noise: n (T - 1, B, H), for z_1..z_{T-1}.
+    """
+    x, w = dense(inputs, weights), weights.leaves()
+    v, c = (tensor.detach().clone().requires_grad_() for tensor in inverse)
+    _, z, _ = forward(weights, inputs)
+    z = [state.detach() for state in z]
+    last, steps = z[-1].clone().requires_grad_(), len(x)
+
+    def network_step(x_t: Tensor, state: Tensor) -> Tensor:
+        return torch.tanh(x_t @ w.w_xh + state @ w.w_hh + w.b_h)
+
+    def inverse_step(x_t: Tensor, state: Tensor) -> Tensor:
+        return torch.tanh(x_t @ w.w_xh.detach() + state @ v + c)
+
+    def squared_error(found: Tensor, wanted: Tensor) -> Tensor:
+        return ((found - wanted.detach()) ** 2).sum(1).mean()
+
+    loss = output_loss(last @ w.w_hy + w.b_y, targets)
+    w_hy, b_y, top = torch.autograd.grad(loss, (w.w_hy, w.b_y, last))
+    zhat = [z[-1] - target_step_size * top]
+    for t in range(steps, 1, -1):
+        carried = inverse_step(x[t - 1], zhat[0]) - inverse_step(x[t - 1], z[t])
+        zhat.insert(0, (z[t - 1] + carried).detach())
+    local_losses = [squared_error(network_step(x[t], z[t]), zhat[t]) for t in range(steps)]
+    local = [torch.autograd.grad(loss, (w.w_xh, w.w_hh, w.b_h)) for loss in local_losses]
+    inverse_losses = []
+    for t in range(1, steps):
+        start = z[t] + noise[t - 1]
+        inverse_losses.append(squared_error(inverse_step(x[t], network_step(x[t], start).detach()), start))
+    slopes = torch.autograd.grad(sum(inverse_losses), (v, c)) if steps > 1 else [0 * v, 0 * c]
+    return TPTTResult(
+        Weights(
+            w_xh=sum(clip(step[0], clip_norm, "clip") for step in local),
+            w_hh=sum(clip(step[1], clip_norm, "clip") for step in local),
+            b_h=sum(step[2] for step in local),
+            w_hy=clip(w_hy, clip_norm, "clip"),
+            b_y=b_y,
+        ),
+        *(slope.detach() for slope in slopes),
+        recurrent_norm=[step[1].norm() for step in local],
+        input_norm=[step[0].norm() for step in local],
+        target_displacement=[(zhat[t] - z[t + 1]).norm() for t in range(steps)],
+        local_loss=[loss.detach() for loss in local_losses],
+        inverse_loss=[loss.detach() for loss in inverse_losses],
+    )

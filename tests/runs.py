@@ -29,6 +29,14 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "readout": {"name": "readout"},
     "lra_released": {"name": "lra_released", "inner_steps": 2, "clip_norm": 0.05},
     "lra_released_omega": {"name": "lra_released", "inner_steps": 2, "regularisation_strength": 0.3},
+    "tptt": {"name": "tptt"},
+    "tptt_clip": {
+        "name": "tptt",
+        "target_step_size": 5.0,
+        "inverse_learning_rate": 0.01,
+        "inverse_noise": 0.1,
+        "clip_norm": 0.05,
+    },
 }
 OPTIMISERS = ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]
 

@@ -179,19 +179,31 @@ def test_exit_codes_and_streams_of_the_real_command(tmp_path: Path) -> None:
 # train
 
 
+LEARNERS_AND_LOSSES = [
+    *(f"lra --local-loss {loss}" for loss in ("log_penalty", "mse", "huber", "l1", "cosine")),
+    *(f"lra_released --local-loss {loss}" for loss in ("log_penalty", "mse")),
+    *("bptt", "readout", "tptt"),
+]
+TASKS = ["temporal_order", "temporal_order_3bit", "random_permutation", "adding", "sequential_digits"]
+
+
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
-@pytest.mark.parametrize("task", ["temporal_order", "temporal_order_3bit", "random_permutation", "adding"])
-@pytest.mark.parametrize("learner", ["lra", "bptt", "readout"])
-def test_every_learner_task_and_optimiser_trains(
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("learner", LEARNERS_AND_LOSSES)
+def test_every_learner_loss_task_and_optimiser_trains(
     learner: str, task: str, optimiser: str, shell: Shell, small_validation: None
 ) -> None:
+    quick = QUICK.replace(
+        "--sequence-length 10", f"--sequence-length {8 if task == 'sequential_digits' else 10}"
+    )
     done = shell(
-        f"train --task {task} --learner {learner} --optimiser {optimiser} --learning-rate 0.01 --json {QUICK}"
+        f"train --task {task} --learner {learner} --optimiser {optimiser} --learning-rate 0.01 --json {quick}"
     )
     assert (done.code, done.err) == (0, "")
     document = json.loads(done.out)
     config = document["config"]
-    assert (config["task"]["name"], config["learner"]["name"]) == (task, learner)
+    assert (config["task"]["name"], config["learner"]["name"]) == (task, learner.split()[0])
+    assert config["learner"].get("local_loss") == (learner.split()[-1] if "--" in learner else None)
     assert config["optimiser"] == {"name": optimiser, "learning_rate": 0.01}
     assert (document["status"], document["iterations"]) == ("max_iterations", 3)
     assert [row["iteration"] for row in document["history"]] == [0, 2, 3]
@@ -201,7 +213,8 @@ def test_json_holds_what_training_gives(shell: Shell, small_validation: None, tm
     done = shell(
         f"train --task adding --learner lra --local-loss mse --reduction per_example --target-step-size 2 "
         f"--inner-steps 2 --clip-norm 0.5 --clip-mode normalise --target-clip-norm 0.25 --target-clip-mode clip "
-        f"--regularisation-strength 0.1 --regularisation-scope example --patience 7 --seed 11 --json {QUICK}"
+        f"--regularisation-strength 0.1 --regularisation-scope example --no-regularise-targets "
+        f"--no-regularise-recurrent --no-regularise-readout --regularise-input --patience 7 --seed 11 --json {QUICK}"
     )
     document = json.loads(done.out)
     config = RunConfig.model_validate(document["config"])
@@ -217,6 +230,10 @@ def test_json_holds_what_training_gives(shell: Shell, small_validation: None, tm
         "target_clip_mode": "clip",
         "regularisation_strength": 0.1,
         "regularisation_scope": "example",
+        "regularise_targets": False,
+        "regularise_recurrent": False,
+        "regularise_readout": False,
+        "regularise_input": True,
     }
     assert (config.seed, config.protocol.patience, config.protocol.batch_size) == (11, 7, 2)
     assert document["key"] == config.key()
@@ -252,7 +269,7 @@ def test_quiet(shell: Shell, small_validation: None) -> None:
 class Broken:
     """A learner with a defect."""
 
-    def __init__(self, _: Any) -> None:
+    def __init__(self, *_: Any) -> None:
         pass
 
     def gradients(self, *_: Any, **__: Any) -> Any:

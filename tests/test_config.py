@@ -22,6 +22,7 @@ from lra_companion.config import (
     ReadoutConfig,
     RunConfig,
     TaskConfig,
+    TPTTConfig,
     parse,
 )
 
@@ -55,6 +56,13 @@ RELEASED = {
     "released_nan": False,
 }
 BPTT = {"name": "bptt", "clip_norm": 0.5, "regularisation_strength": 0.2, "regularisation_scope": "batch"}
+TPTT = {
+    "name": "tptt",
+    "target_step_size": 5.0,
+    "inverse_learning_rate": 0.01,
+    "inverse_noise": 0.1,
+    "clip_norm": 1.5,
+}
 TASKS = ["temporal_order", "temporal_order_3bit", "random_permutation", "adding", "sequential_digits"]
 OUTSIDE_FLOATS = (math.nan, math.inf, -math.inf, -0.5)
 NOT_NUMBERS = (True, "1", None, [1.0], {})
@@ -157,6 +165,7 @@ def test_every_optimiser_is_accepted(name: str) -> None:
         ({"name": "readout"}, ReadoutConfig),
         ({"name": "lra"}, LRAConfig),
         ({"name": "lra_released"}, LRAReleasedConfig),
+        ({"name": "tptt"}, TPTTConfig),
     ],
 )
 def test_the_learner_s_name_decides_its_model(learner: dict[str, Any], kind: type) -> None:
@@ -268,7 +277,7 @@ def test_unknown_choices(path: str, value: Any) -> None:
     [
         ("task.name", TASKS),
         ("optimiser.name", ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]),
-        ("learner.name", ["lra", "bptt", "readout", "lra_released"]),
+        ("learner.name", ["lra", "bptt", "readout", "lra_released", "tptt"]),
         ("learner.local_loss", ["mse", "log_penalty", "huber", "l1", "cosine"]),
         ("learner.reduction", ["mean", "per_example"]),
         ("learner.clip_mode", ["clip", "normalise"]),
@@ -291,7 +300,7 @@ def test_unknown_fields(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "learner", [{"name": "lra"}, BPTT, {"name": "readout"}, RELEASED], ids=lambda s: s["name"]
+    "learner", [{"name": "lra"}, BPTT, {"name": "readout"}, RELEASED, TPTT], ids=lambda s: s["name"]
 )
 def test_unknown_fields_of_learners(learner: dict[str, Any]) -> None:
     """A setting of another learner is not silently ignored either."""
@@ -330,6 +339,26 @@ def test_wrong_settings_of_lra_released(name: str, values: list[Any]) -> None:
     for value in values:
         message = error_of(with_learner({**RELEASED, name: value}))
         assert name in message and (repr(value) in message or str(value) in message), message
+
+
+@pytest.mark.parametrize("name", list(TPTT)[1:])
+@pytest.mark.parametrize("value", [*OUTSIDE_FLOATS, *NOT_NUMBERS], ids=repr)
+def test_wrong_settings_of_tptt(name: str, value: Any) -> None:
+    """Refused with the field's name and the value; 0 only where it means something."""
+    message = error_of(with_learner({**TPTT, name: value}))
+    assert name in message and (repr(value) in message or str(value) in message), message
+    zero = with_learner({**TPTT, name: 0.0})
+    if name == "target_step_size":
+        assert "greater than 0" in error_of(zero)
+    else:
+        RunConfig.model_validate(zero)
+
+
+@pytest.mark.parametrize("name", ["inner_steps", "local_loss", "reduction", "regularisation_strength"])
+def test_lra_settings_are_unknown_to_tptt(name: str) -> None:
+    """It has targets, but neither inner steps nor a choice of losses nor Ω."""
+    message = error_of(with_learner({**TPTT, name: BASE["learner"][name]}))
+    assert name in message and "not permitted" in message
 
 
 def test_regularised_lra_released_needs_a_hidden_layer_as_large_as_its_batch() -> None:
@@ -396,7 +425,9 @@ def test_configurations_are_frozen(section: str, name: str) -> None:
     assert run == RunConfig.model_validate(BASE)
 
 
-@pytest.mark.parametrize("learner", [BASE["learner"], {"name": "lra"}, BPTT, {"name": "readout"}, RELEASED])
+@pytest.mark.parametrize(
+    "learner", [BASE["learner"], {"name": "lra"}, BPTT, {"name": "readout"}, RELEASED, TPTT]
+)
 @pytest.mark.parametrize("rate", [0.1, 1e-7, 0.1 + 0.2, 3.0, 1 / 3])
 def test_json_round_trip(learner: dict[str, Any], rate: float) -> None:
     """The same configuration, types and key come back, through pydantic's JSON and through plain JSON."""
@@ -447,6 +478,12 @@ RELEASED_VALUES: dict[str, Any] = {
     "regularisation_strength": 0.0,
     "released_nan": True,
 }
+TPTT_VALUES = {
+    "target_step_size": 5.5,
+    "inverse_learning_rate": 0.0,
+    "inverse_noise": 0.2,
+    "clip_norm": 0.0,
+}
 
 
 def fields_of(model: type[BaseModel], prefix: str) -> set[str]:
@@ -482,6 +519,10 @@ def test_every_changed_field_changes_the_key() -> None:
     assert set(RELEASED_VALUES) | {"name"} == set(LRAReleasedConfig.model_fields)
     for name, value in RELEASED_VALUES.items():
         keys[f"lra_released.{name}"] = RunConfig.model_validate(with_learner({**RELEASED, name: value})).key()
+    assert set(TPTT_VALUES) | {"name"} == set(TPTTConfig.model_fields)
+    for name, value in TPTT_VALUES.items():
+        keys[f"tptt.{name}"] = RunConfig.model_validate(with_learner({**TPTT, name: value})).key()
+    keys["tptt"] = RunConfig.model_validate(with_learner(TPTT)).key()
     keys["lra_released"] = RunConfig.model_validate(with_learner(RELEASED)).key()
     keys["bptt"] = RunConfig.model_validate(with_learner(BPTT)).key()
     keys["readout"] = RunConfig.model_validate(with_learner({"name": "readout"})).key()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lra_companion import compiled
 from lra_companion.config import BPTTConfig, LRAConfig
 from lra_companion.learners import make_learner
 from lra_companion.network import Batch, Parameters, forward, output_loss, readout
@@ -31,6 +32,16 @@ VARIETY = [
     Settings("log_penalty", "mean", 10.0, 3, 0.0, "normalise", 0.7, "clip", 0.2, "batch"),
     Settings("log_penalty", "per_example", 0.2, 3, 5.0, "clip", None, "normalise", 0.02, "example"),
 ]
+
+
+@pytest.fixture(autouse=True, params=["compiled", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Everything here must hold for the machine code and for what stands in where there is no compiler."""
+    if request.param == "torch":
+        monkeypatch.setattr(compiled, "available", lambda like: False)
+    elif compiled.made_by() is None:
+        pytest.skip("no C compiler here")
+    return str(request.param)
 
 
 def lra(settings: list[Settings]) -> Any:

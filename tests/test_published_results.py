@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lra_companion import ResultStore, notebooks, train
+from lra_companion.store import environment
+from lra_companion.training import RunResult
 from lra_companion.tuning import TRIALS, candidates, chosen, searches, trial
 
 STORE = ResultStore(notebooks.BOOK / "results" / "quick")
@@ -35,13 +37,30 @@ def test_settings_of_a_profile_are_those_the_trials_chose(profile: str) -> None:
         assert chosen(tried, results) == row
 
 
+def shortest_runs() -> list[str]:
+    """The keys of the published runs that took least, one for each of three learners."""
+    found: dict[str, RunResult] = {}
+    for result in sorted(STORE.load_all(), key=lambda result: result.duration_seconds):
+        found.setdefault(result.config.learner.name, result)
+    return [result.config.key() for result in list(found.values())[:3]]
+
+
 @pytest.mark.slow
-def test_a_published_run_again() -> None:
-    """The control's first run: to the last bit on like hardware, and elsewhere close at every check."""
-    (run,) = [run for run in notebooks.profile_runs("quick")["01_tasks"] if run.seed == 1][:1]
-    stored, again = STORE.get(run), train(run)
-    assert stored is not None and again.status == stored.status and again.iterations == stored.iterations
-    for old, new in zip(stored.history, again.history, strict=True):
+@pytest.mark.parametrize("key", shortest_runs())
+def test_published_runs_again(key: str) -> None:
+    """To the last bit where the same software and kind of processor made them; elsewhere close at the first checks, before
+    rounding has grown to what chaos makes of it.
+    """
+    (stored,) = [result for result in STORE.load_all() if result.config.key() == key]
+    again = train(stored.config)
+    if STORE.made_with(stored.config) == environment():
+        assert again.history == stored.history
+        assert (again.status, again.iterations, again.test_accuracy) == (
+            stored.status,
+            stored.iterations,
+            stored.test_accuracy,
+        )
+        return
+    for old, new in list(zip(stored.history, again.history, strict=False))[:3]:
         assert old["iteration"] == new["iteration"]
-        assert new["validation_accuracy"] == pytest.approx(old["validation_accuracy"], abs=0.02)
-    assert again.test_accuracy == pytest.approx(stored.test_accuracy, abs=0.02)
+        assert new["validation_accuracy"] == pytest.approx(old["validation_accuracy"], abs=0.05)

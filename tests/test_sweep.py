@@ -120,14 +120,18 @@ def test_the_longest_chunk_comes_first() -> None:
 class Refusing:
     """A learner that cannot do one run."""
 
-    def __init__(self, configs: Sequence[Any]) -> None:
-        self.real = make_learner(configs)
+    def __init__(self, configs: Sequence[Any], seeds: Sequence[int]) -> None:
+        self.real = make_learner(configs, seeds)
         self.refuses = any(getattr(config, "target_step_size", 0) == 13.0 for config in configs)
 
     def gradients(self, *args: Any, **kwargs: Any) -> Any:
         if self.refuses:
             raise ArithmeticError("thirteen is\nnot to be had")
         return self.real.gradients(*args, **kwargs)
+
+    def select(self, runs: Any) -> "Refusing":
+        self.real = self.real.select(runs)
+        return self
 
 
 LRA = {"name": "lra", "inner_steps": 1}

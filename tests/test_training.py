@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from torch import Tensor, nn
 
 from lra_companion import training
-from lra_companion.config import LRAConfig, RunConfig
+from lra_companion.config import LRAConfig, RunConfig, TPTTConfig
 from lra_companion.learners import make_learner
 from lra_companion.network import Batch, Parameters, initial_parameters
 from lra_companion.tasks import Task, make_task
@@ -27,7 +27,7 @@ def group(configs: list[RunConfig]) -> list[RunResult]:
 
 
 def variants(config: RunConfig, count: int) -> list[RunConfig]:
-    """Neighbours of a run in one batch: other seeds, rates and, for LRA, other settings of each kind."""
+    """Neighbours of a run in one batch: other seeds, rates and, for LRA and TPTT, other settings of each kind."""
     found = []
     for index in range(count):
         learner: dict[str, Any] = {}
@@ -37,6 +37,13 @@ def variants(config: RunConfig, count: int) -> list[RunConfig]:
                 "clip_norm": [0.0, 1e-4, 3.0][index % 3],
                 "clip_mode": ["clip", "normalise"][index % 2],
                 "reduction": ["per_example", "mean"][index % 2],
+            }
+        if isinstance(config.learner, TPTTConfig):
+            learner = {
+                "target_step_size": 0.5 + index,
+                "inverse_learning_rate": [0.0, 0.01, 0.03][index % 3],
+                "inverse_noise": [0.3, 0.0, 1.0, 0.1][index % 4],
+                "clip_norm": [0.0, 1e-4, 3.0][index % 3],
             }
         if getattr(config.learner, "regularisation_strength", 0.0) > 0:
             learner["regularisation_strength"] = 0.1 * (index + 1)
@@ -232,6 +239,7 @@ def slow_training(config: RunConfig) -> tuple[list[Tensor], list[dict[str, Any]]
     weights = [nn.Parameter(tensor[0].clone()) for tensor in start]
     rule = RULES[config.optimiser.name](weights, config.optimiser.learning_rate)
     validation = task.evaluation_batch(config.seed, "validation", protocol.validation_size)
+    learner = make_learner([config.learner], [config.seed])
     history: list[dict[str, Any]] = []
     losses: list[float] = []
     for iteration in range(protocol.max_iterations + 1):
@@ -245,7 +253,7 @@ def slow_training(config: RunConfig) -> tuple[list[Tensor], list[dict[str, Any]]
             batch = task.batch([config.seed], iteration, protocol.batch_size)
             losses.append(loss_of(plain, batch))
             stacked = Parameters(*(tensor[None] for tensor in plain))
-            gradients, _ = make_learner([config.learner]).gradients(stacked, batch)
+            gradients, _ = learner.gradients(stacked, batch)
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight.grad = gradient[0]
             rule.step()
@@ -384,6 +392,9 @@ class Scripted:
         self.calls += 1
         return slopes, training.make_learner([]) if diagnose else type("D", (), {"loss": loss})()
 
+    def select(self, runs: Tensor) -> "Scripted":
+        return self
+
 
 @pytest.mark.parametrize(
     "spoil",
@@ -401,7 +412,7 @@ def test_a_loss_or_weight_that_is_not_finite_ends_that_run_alone(
 ) -> None:
     configs = [run_config(seed=seed, max_iterations=6) for seed in (1, 2, 3)]
     learner = Scripted(at=4, place=1, **spoil)
-    monkeypatch.setattr(training, "make_learner", lambda _: learner)
+    monkeypatch.setattr(training, "make_learner", lambda *_: learner)
     one, spoilt, other = group(configs)
     assert (spoilt.status, spoilt.iterations) == ("diverged", 4)
     assert [row["iteration"] for row in spoilt.history] == [0, 3]
@@ -423,7 +434,7 @@ def test_after_divergence_both_accuracies_are_of_the_last_finite_state(
         lambda self, seed, split, size: original(self, seed, "validation", size),
     )
     learner = Scripted(at=5, place=0, loss=math.nan)
-    monkeypatch.setattr(training, "make_learner", lambda _: learner)
+    monkeypatch.setattr(training, "make_learner", lambda *_: learner)
     result = train(run_config(task="adding", rate=200.0, max_iterations=10, validate_every=10))
     assert (result.status, result.iterations) == ("diverged", 5)
     assert result.history[0]["validation_accuracy"] != result.test_accuracy, "the network must have moved"
@@ -539,6 +550,13 @@ MEASURED = {
     },
     "bptt": {"recurrent_norm": 10, "input_norm": 10, "regulariser": 10, "clipped_share": None},
     "readout": {},
+    "tptt_clip": {
+        "recurrent_norm": 10,
+        "input_norm": 10,
+        "target_displacement": 10,
+        "local_loss": 10,
+        "clipped_share": None,
+    },
 }
 
 
@@ -634,7 +652,7 @@ def test_the_control_leaves_the_hidden_weights_alone() -> None:
         assert (getattr(result.parameters, name) - getattr(start, name)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("learner", ["lra", "bptt"])
+@pytest.mark.parametrize("learner", ["lra", "bptt", "tptt"])
 def test_the_learners_move_every_weight_matrix(learner: str) -> None:
     result = train(run_config(learner, max_iterations=20))
     start = initial_parameters([1], 100, 8, 100)

@@ -10,23 +10,25 @@ from lra_companion.learners.bptt import BPTT
 from lra_companion.learners.lra import LRA
 from lra_companion.learners.readout import Readout
 from lra_companion.learners.released import LRAReleased
+from lra_companion.learners.tptt import TPTT
 
-LEARNERS: dict[str, Callable[[Sequence[Any]], Learner]] = {
+LEARNERS: dict[str, Callable[[Sequence[Any], Sequence[int]], Learner]] = {
     "lra": LRA,
     "bptt": BPTT,
     "readout": Readout,
     "lra_released": LRAReleased,
+    "tptt": TPTT,
 }
 """Learning rules by name; a config's ``name`` is the key."""
 
 __all__ = ["LEARNERS", "Diagnostics", "Learner", "make_learner"]
 
 
-def make_learner(configs: Sequence[Any]) -> Learner:
-    """The learning rule for R runs, one config per run.
+def make_learner(configs: Sequence[Any], seeds: Sequence[int] = ()) -> Learner:
+    """The learning rule for R runs, one config per run, and for a rule that draws random numbers (tptt) one seed per run.
 
     Raises ValueError if the configs differ in what shapes the computation: name, inner_steps or local_loss. All other settings
-    may differ by run.
+    may differ by run. Also if seeds are needed and missing, or not as many as the configs.
     """
     if not configs:
         raise ValueError("configs = []: at least one learner config is needed")
@@ -36,4 +38,6 @@ def make_learner(configs: Sequence[Any]) -> Learner:
             raise ValueError(
                 f"learner.{field} = {sorted(map(str, values))}: runs trained side by side must share it"
             )
-    return LEARNERS[configs[0].name](configs)
+    if seeds and len(seeds) != len(configs):
+        raise ValueError(f"{len(seeds)} seeds for {len(configs)} configs: every run has one of each")
+    return LEARNERS[configs[0].name](configs, seeds)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -36,8 +37,33 @@ class Learner(Protocol):
     def gradients(
         self, parameters: Parameters, batch: Batch, diagnose: bool = False
     ) -> tuple[Parameters, Diagnostics]:
-        """Gradients for the optimiser, of the parameters' shapes, and the diagnostics."""
+        """Gradients for the optimiser, of the parameters' shapes, and the diagnostics.
+
+        A rule with a state of its own trains it here, once in each call. With ``diagnose`` it changes nothing, and returns
+        what the same call without it would.
+        """
         ...
+
+    def select(self, runs: Tensor) -> Learner:
+        """The rule of the given runs alone (indices along R), with what it has learnt for them."""
+        ...
+
+
+class BaseLearner:
+    """What the rules share: one config per run, and runs that leave. A rule with a state of its own extends ``select``.
+
+    seeds: one for each run, for rules that draw random numbers; the others need none.
+    """
+
+    def __init__(self, configs: Sequence[Any], seeds: Sequence[int] = ()) -> None:
+        self.configs = list(configs)
+        self.seeds = list(seeds)
+
+    def select(self, runs: Tensor) -> Self:
+        """See ``Learner``."""
+        chosen = runs.tolist()
+        seeds = [self.seeds[run] for run in chosen] if self.seeds else ()
+        return type(self)([self.configs[run] for run in chosen], seeds)
 
 
 def symbol_rows(symbols: Tensor, input_size: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lra_companion.config import BPTTConfig
 from lra_companion.learners.base import (
+    BaseLearner,
     Diagnostics,
     input_gradient,
     input_norms,
@@ -19,15 +20,15 @@ from lra_companion.network import Batch, Parameters, forward, output_loss, produ
 from lra_companion.stability import Clipping, Regulariser, norm, regulariser, tanh_slope
 
 
-class BPTT:
+class BPTT(BaseLearner):
     """d_T = (dL/do W_hy^T) phi'(h_T);  d_{t-1} = (d_t W_hh^T) phi'(h_{t-1});  dW_hh = sum_t z_{t-1}^T d_t + alpha dΩ_t/dW_hh.
 
     Ω_t takes d = d_t, W = W_hh, u = h_{t-1}; only its immediate derivative with respect to W_hh counts. Then the global norm of
     all five gradients is clipped.
     """
 
-    def __init__(self, configs: Sequence[BPTTConfig]) -> None:
-        self.configs = list(configs)
+    def __init__(self, configs: Sequence[BPTTConfig], seeds: Sequence[int] = ()) -> None:
+        super().__init__(configs, seeds)
         self.regularised = any(config.regularisation_strength > 0 for config in configs)
 
     def gradients(

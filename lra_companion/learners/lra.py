@@ -16,6 +16,7 @@ from torch import Tensor
 from lra_companion import compiled
 from lra_companion.config import LRAConfig
 from lra_companion.learners.base import (
+    BaseLearner,
     Diagnostics,
     input_gradient,
     input_norms,
@@ -37,13 +38,13 @@ from lra_companion.network import (
 from lra_companion.stability import Clipping, clip, norm, regulariser, tanh_slope
 
 
-class LRA:
+class LRA(BaseLearner):
     """Targets are handed back in time, from zhat_T to zhat_1 (eqs. 4, 7); each step's weights then move its state towards its
     target (eqs. 5, 6).
     """
 
-    def __init__(self, configs: Sequence[LRAConfig]) -> None:
-        self.configs = list(configs)
+    def __init__(self, configs: Sequence[LRAConfig], seeds: Sequence[int] = ()) -> None:
+        super().__init__(configs, seeds)
         self.inner_steps = configs[0].inner_steps
         self.local_loss = configs[0].local_loss
         self.loss = LOCAL_LOSSES[self.local_loss]

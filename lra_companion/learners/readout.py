@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from lra_companion.config import ReadoutConfig
-from lra_companion.learners.base import Diagnostics
+from lra_companion.learners.base import BaseLearner, Diagnostics
 from lra_companion.network import Batch, Parameters, forward, output_loss, product, readout
 
 
-class Readout:
+class Readout(BaseLearner):
     """Exact gradient of L for W_hy and b_y, zero for all else. If another rule is no better, it taught W_hh nothing."""
-
-    def __init__(self, configs: Sequence[ReadoutConfig]) -> None:
-        del configs  # there is nothing to set
 
     def gradients(
         self, parameters: Parameters, batch: Batch, diagnose: bool = False

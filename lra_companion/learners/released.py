@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lra_companion.config import LRAReleasedConfig, ReleasedLossName
-from lra_companion.learners.base import Diagnostics
+from lra_companion.learners.base import BaseLearner, Diagnostics
 from lra_companion.local_losses import LOCAL_LOSSES
 from lra_companion.network import (
     Batch,
@@ -58,15 +58,15 @@ class ReleasedDiagnostics(Diagnostics):
     b_h_steps: Tensor | None = None  # (T, R, H)
 
 
-class LRAReleased:
+class LRAReleased(BaseLearner):
     """The public code's targets and updates. Ω is 0 where |d| = 0; ``released_nan`` gives NaN there, as the code does.
 
     Ω takes one slope per example, from the diagonal of (B, H). So with regularisation it needs B <= H, else ``gradients``
     raises ValueError.
     """
 
-    def __init__(self, configs: Sequence[LRAReleasedConfig]) -> None:
-        self.configs = list(configs)
+    def __init__(self, configs: Sequence[LRAReleasedConfig], seeds: Sequence[int] = ()) -> None:
+        super().__init__(configs, seeds)
         self.inner_steps = configs[0].inner_steps
         self.loss_value = _VALUES[configs[0].local_loss]
         self.loss_derivative = LOCAL_LOSSES[configs[0].local_loss].derivative

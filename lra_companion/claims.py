@@ -1,0 +1,210 @@
+"""The paper's claims as data, and the verdict on each from stored results.
+
+What decides was fixed before the results of the profile `paper` were made: for each claim a quantity, the sign or size it must
+have, and how the answers on single tasks add up. A task's answer is what the whole interval of its estimate says; where the
+interval crosses the threshold there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lra_companion.experiments import ClippingParameters, RegularisationParameters
+from lra_companion.experiments.clipping import clip_label
+from lra_companion.findings.comparison import Panel, in_focus, panels
+from lra_companion.findings.outcomes import BOOTSTRAP_SEED
+from lra_companion.statistics import Estimate, paired_difference
+from lra_companion.training import RunResult
+
+Answer = Literal["holds", "fails", "unclear"]
+Verdict = Literal["reproduced", "partly reproduced", "not reproduced", "inconclusive", "not run"]
+Method = Literal["lra", "lra_released"]
+METHODS: dict[Method, str] = {"lra": "as described", "lra_released": "as released"}
+"""The two things one can mean by the paper's method, and what they are called."""
+
+NOTABLE = 0.05
+"""Difference in accuracy below which two conditions count as alike, and above which as clearly different."""
+VANISHING = 0.8
+"""Factor per step below which a norm counts as vanishing: a hundredth is left after twenty steps."""
+FLOWING = 0.9
+"""Factor per step above which gradients count as flowing: an eighth is left after twenty steps."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What an estimate's interval must do: lie ``above`` or ``below`` a bound, or ``within`` the bound of 0 on either side."""
+
+    side: Literal["above", "below", "within"]
+    bound: float
+
+    def answer(self, estimate: Estimate) -> Answer:
+        """What the interval says; an estimate without one (a single seed) says nothing."""
+        low, high = estimate.low, estimate.high
+        if np.isnan(low) or np.isnan(high):
+            return "unclear"
+        if self.side == "within":
+            low, high = (
+                (-high, -low) if low + high < 0 else (low, high)
+            )  # the worse side, as a positive number
+            inside, outside = high < self.bound and low > -self.bound, low > self.bound
+        elif self.side == "above":
+            inside, outside = low > self.bound, high < self.bound
+        else:
+            inside, outside = high < self.bound, low > self.bound
+        return "holds" if inside else "fails" if outside else "unclear"
+
+    def __str__(self) -> str:
+        """In words, for tables."""
+        return f"within ±{self.bound:g}" if self.side == "within" else f"{self.side} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One estimate that bears on a claim: where it was measured, and for which of the two methods."""
+
+    where: str
+    method: Method
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper's abstract, in our words, with what decides it. chapter: the notebook whose runs it is judged by."""
+
+    number: str
+    statement: str
+    quantity: str
+    threshold: Threshold
+    chapter: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one claim for one of the methods, and the evidence with what each piece of it says."""
+
+    claim: Claim
+    method: Method
+    verdict: Verdict
+    evidence: tuple[tuple[Evidence, Answer], ...]
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "1",
+        "Cutting the network into sub-graphs does not do away with vanishing gradients.",
+        "factor by which the norm of the recurrent weight gradient changes per step back in time, without Ω, before training",
+        Threshold("below", VANISHING),
+        "02_vanishing_gradients",
+    ),
+    Claim(
+        "2",
+        "Gradient clipping as LRA proposes it has little or no effect on performance.",
+        "test accuracy with clipping at the common bound minus test accuracy without clipping",
+        Threshold("within", NOTABLE),
+        "03_clipping",
+    ),
+    Claim(
+        "3",
+        "The LRA RNN without regularisation is very hard to train.",
+        "test accuracy of LRA without Ω minus that of the control, whose hidden weights are not trained",
+        Threshold("below", NOTABLE),
+        "05_regularisation",
+    ),
+    Claim(
+        "4a",
+        "Regularising gradients in the direction of the update lets them flow.",
+        "factor by which the norm of the recurrent weight gradient changes per step back in time, with Ω, after training",
+        Threshold("above", FLOWING),
+        "02_vanishing_gradients",
+    ),
+    Claim(
+        "4b",
+        "Regularising gradients makes a marked difference to convergence.",
+        "mean validation accuracy over all checks of the training, with Ω minus without",
+        Threshold("above", NOTABLE),
+        "05_regularisation",
+    ),
+    Claim(
+        "5",
+        "The regularised LRA RNN does considerably better than the unregularised one on each of the three tasks.",
+        "test accuracy with Ω minus test accuracy without",
+        Threshold("above", NOTABLE),
+        "05_regularisation",
+    ),
+)
+"""The abstract's claims. Settings of both sides of a difference were searched with equally many trials; differences are within
+seeds, interquartile means with 95 % bootstrap intervals over seeds.
+"""
+
+
+def verdict(answers: Sequence[Answer]) -> Verdict:
+    """How the answers on single tasks add up: all hold, all fail, some of both; else what is unclear decides."""
+    if not answers:
+        return "not run"
+    if "holds" in answers and "fails" in answers:
+        return "partly reproduced"
+    if set(answers) == {"holds"}:
+        return "reproduced"
+    return "not reproduced" if set(answers) == {"fails"} else "inconclusive"
+
+
+def judge(claim: Claim, evidence: Sequence[Evidence]) -> list[Judgement]:
+    """The verdict on a claim for each method, from the evidence that bears on it."""
+    found = []
+    for method in METHODS:
+        pieces: list[tuple[Evidence, Answer]] = [
+            (piece, claim.threshold.answer(piece.estimate)) for piece in evidence if piece.method == method
+        ]
+        answers: list[Answer] = [answer for _, answer in pieces]
+        found.append(Judgement(claim, method, verdict(answers), tuple(pieces)))
+    return found
+
+
+def clipping_evidence(
+    parameters: ClippingParameters, results: Sequence[RunResult]
+) -> dict[str, list[Evidence]]:
+    """Claim 2, from the runs of 03_clipping."""
+    clipped = clip_label("lra", "clip", parameters.clip_norm)
+    free = clip_label("lra", "clip", 0.0)
+    return {
+        "2": [
+            Evidence(panel.title, "lra", panel.difference(clipped, free).iqm)
+            for panel in panels(parameters, results)
+            if {clipped, free} <= panel.outcomes.keys()
+        ]
+    }
+
+
+def regularisation_evidence(
+    parameters: RegularisationParameters, results: Sequence[RunResult]
+) -> dict[str, list[Evidence]]:
+    """Claims 3, 4b and 5, from the runs of 05_regularisation at the length at which most was run."""
+    found: dict[str, list[Evidence]] = {"3": [], "4b": [], "5": []}
+    every = panels(parameters, results)
+    for method in METHODS:
+        for panel in in_focus([panel for panel in every if method in panel.outcomes] or every):
+            plain, omega = method, f"{method} + Ω"
+            if {plain, omega} <= panel.outcomes.keys():
+                found["3"].append(Evidence(panel.title, method, panel.difference(plain, "readout").iqm))
+                found["4b"].append(Evidence(panel.title, method, convergence_gain(panel, omega, plain)))
+                found["5"].append(Evidence(panel.title, method, panel.difference(omega, plain).iqm))
+    return found
+
+
+def convergence_gain(panel: Panel, treated: str, control: str) -> Estimate:
+    """Difference, within seeds, of the mean validation accuracy over all checks (a run that ended keeps its last one)."""
+
+    def means(label: str) -> dict[int, float]:
+        outcome = panel.outcomes[label]
+        return dict(zip(outcome.scores, outcome.curves.matrix.mean(axis=1).tolist(), strict=True))
+
+    return paired_difference(means(treated), means(control), np.random.default_rng(BOOTSTRAP_SEED)).iqm
+
+
+def judgements(evidence: Mapping[str, Sequence[Evidence]]) -> list[Judgement]:
+    """The verdicts on all claims, from the evidence on each by its number."""
+    return [judgement for claim in CLAIMS for judgement in judge(claim, evidence.get(claim.number, ()))]
