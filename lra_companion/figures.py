@@ -23,7 +23,7 @@ from lra_companion.statistics import Estimate
 OMEGA = " + Ω"
 Pairs = Mapping[str, tuple[str, str]]
 Series = Mapping[str, Sequence[str]]
-_RULES = CONDITION_STYLES | {"bptt, clipped": Look(GREEN, "--", "^")}
+_RULES = CONDITION_STYLES | {"bptt, clipped": Look(GREEN, "-.", "H")}
 _FURTHER = [
     *((BLUE, "^"), (RED, "v"), (GREEN, "d"), (PURPLE, "p"), (BROWN, "h")),
     *((RED, "s"), (GREEN, "*"), (PURPLE, "<"), (BROWN, ">"), (BLUE, "D")),

@@ -405,7 +405,9 @@ def test_baselines_count_what_is_solved_and_by_whom() -> None:
                 solved = (condition.label, length) == ("bptt", 20) or (
                     (condition.label, length) in {("lra + Ω", 20), ("bptt", 30)} and seed == 1
                 )
-                accuracy = {"readout": 0.4, "bptt": 0.9, "lra": 0.4, "lra + Ω": 0.6}[condition.label] + seed / 100
+                accuracy = {"readout": 0.4, "bptt": 0.9, "lra": 0.4, "lra + Ω": 0.6}[
+                    condition.label
+                ] + seed / 100
                 result = result_of(
                     asked.run(task, length, condition, seed), accuracy, "solved" if solved else "stalled"
                 )
@@ -413,7 +415,10 @@ def test_baselines_count_what_is_solved_and_by_whom() -> None:
                 results.append(result)
     given, labels = panels(asked, results), [condition.label for condition in asked.conditions()]
     text = baselines_finding(labels, given)
-    assert "with at least half of its seeds: readout 0 of 3, bptt 2 of 3, lra 0 of 3, and lra + Ω 1 of 2." in text
+    assert (
+        "with at least half of its seeds: readout 0 of 3, bptt 2 of 3, lra 0 of 3, and lra + Ω 1 of 2."
+        in text
+    )
     lra, omega, time = text.split(". In accuracy on unseen sequences ")[1].split("; ")
     assert lra == (
         "lra was clearly better than readout on 0 and clearly worse on 0 of 3 and "
@@ -431,7 +436,12 @@ def test_baselines_count_what_is_solved_and_by_whom() -> None:
         "lra": "none",
         "lra + Ω": "20",
     }
-    assert table["sequential digits"].to_dict() == {"readout": "none", "bptt": "none", "lra": "none", "lra + Ω": "not run"}
+    assert table["sequential digits"].to_dict() == {
+        "readout": "none",
+        "bptt": "none",
+        "lra": "none",
+        "lra + Ω": "not run",
+    }
 
 
 def test_changed_helper_leaves_the_original_alone() -> None:

@@ -34,7 +34,9 @@ def baselines_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
         for panel in found
         if {"lra", "bptt"} <= panel.outcomes.keys()
     ]
-    time = f"; an iteration of lra took {np.median(slower):.2g} times as long as one of bptt" if slower else ""
+    time = (
+        f"; an iteration of lra took {np.median(slower):.2g} times as long as one of bptt" if slower else ""
+    )
     return f"{first} In accuracy on unseen sequences {'; '.join(compared)}{time}."
 
 
