@@ -376,7 +376,7 @@ def test_losses_are_ranked_and_compared_with_the_common_one() -> None:
     }
     without, with_omega = losses_finding(asked, found(asked, scores)).split(". With")
     assert without.startswith("Without Ω")
-    assert "was l1 0.82, log_penalty 0.50, and mse 0.21;" in without
+    assert "was l1 0.82, log_penalty 0.50, and mse 0.21 on unseen" in without
     assert "better in 1 and clearly worse in 1 of 2 comparisons" in without
     assert without.endswith("some loss clearly beat the readout on 1 of 1 task")
     assert "better in 0 and clearly worse in 0 of 2 comparisons" in with_omega
