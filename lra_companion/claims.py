@@ -13,10 +13,12 @@ from typing import Literal
 
 import numpy as np
 
-from lra_companion.experiments import ClippingParameters, RegularisationParameters
+from lra_companion.experiments import ClippingParameters, RegularisationParameters, VanishingParameters
 from lra_companion.experiments.clipping import clip_label
 from lra_companion.findings.comparison import Panel, in_focus, panels
 from lra_companion.findings.outcomes import BOOTSTRAP_SEED
+from lra_companion.findings.vanishing_gradients import GRADIENT, traces
+from lra_companion.reporting import TASK_TITLES
 from lra_companion.statistics import Estimate, paired_difference
 from lra_companion.training import RunResult
 
@@ -161,6 +163,21 @@ def judge(claim: Claim, evidence: Sequence[Evidence]) -> list[Judgement]:
         ]
         answers: list[Answer] = [answer for _, answer in pieces]
         found.append(Judgement(claim, method, verdict(answers), tuple(pieces)))
+    return found
+
+
+def gradient_evidence(
+    parameters: VanishingParameters, results: Sequence[RunResult]
+) -> dict[str, list[Evidence]]:
+    """Claims 1 and 4a, from the runs of 02_vanishing_gradients. Where rounding left no two steps there is no estimate."""
+    found: dict[str, list[Evidence]] = {"1": [], "4a": []}
+    for trace in traces(results):
+        number, decays = ("4a", trace.end) if trace.strength else ("1", trace.start)
+        estimate = decays[GRADIENT].estimate
+        if estimate is not None and trace.learner in METHODS:
+            where = f"{TASK_TITLES[trace.task]}, T = {parameters.sequence_length}"
+            method: Method = "lra" if trace.learner == "lra" else "lra_released"
+            found[number].append(Evidence(where, method, estimate))
     return found
 
 

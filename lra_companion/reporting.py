@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lra_companion.config import TaskConfig, TaskName
+from lra_companion.config import RunConfig, TaskConfig, TaskName
 from lra_companion.experiments import NotebookParameters
 from lra_companion.tasks import make_task
 from lra_companion.training import RunResult
@@ -73,6 +73,11 @@ def memory_table(tasks: Sequence[TaskName], sequence_length: int) -> pd.DataFram
 def condition(learner: str, strength: float) -> str:
     """What figures and tables call a learner at a regularisation strength."""
     return f"{learner}, α = {strength:.15g}" if strength else learner
+
+
+def condition_of(config: RunConfig) -> str:
+    """What figures and tables call the condition of a run."""
+    return condition(config.learner.name, getattr(config.learner, "regularisation_strength", 0.0))
 
 
 _CAUTIONS = {

@@ -18,14 +18,14 @@ import yaml
 from pydantic import BaseModel
 
 import lra_companion
+from benchmarks.table import table
 from lra_companion import cli, notebooks
 from lra_companion.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
-PROSE = [BOOK / name for name in ("intro.md", "method.md", "notation.md", "running.md")] + [
-    ROOT / "README.md"
-]
+PAGES = ("intro.md", "method.md", "notation.md", "running.md", "why_it_vanishes.md", "how_fast.md")
+PROSE = [BOOK / name for name in PAGES] + [ROOT / "README.md"]
 EQUATIONS = [f"eq-{number}" for number in range(1, 13)]
 
 
@@ -111,10 +111,12 @@ def known(span):
     return span in settings() or any(resolves(module, span) for module in modules())
 
 
-@pytest.mark.parametrize("page", ["method.md", "notation.md"])
-def test_every_name_in_code_exists(page):
+@pytest.mark.parametrize(
+    ("page", "least"), [("method.md", 31), ("notation.md", 31), ("why_it_vanishes.md", 15)]
+)
+def test_every_name_in_code_exists(page, least):
     spans = code_spans((BOOK / page).read_text())
-    assert len(spans) > 30
+    assert len(spans) >= least
     assert [span for span in spans if not known(span)] == []
 
 
@@ -182,7 +184,10 @@ def test_each_equation_is_followed_by_code_that_carries_its_number(number):
 
 @pytest.mark.parametrize("page", PROSE[:-1], ids=by_name)
 def test_references_to_equations_lead_somewhere(page):
-    assert set(re.findall(r"\{eq\}`([^`]+)`", page.read_text())) <= set(EQUATIONS)
+    """To those of the method, or of the page itself."""
+    text = page.read_text()
+    own = re.findall(r"^\$\$ \(([^)]+)\)$", text, flags=re.MULTILINE)
+    assert set(re.findall(r"\{eq\}`([^`]+)`", text)) <= {*EQUATIONS, *own}
 
 
 # Pages
@@ -206,15 +211,49 @@ def test_no_page_is_left_out_of_the_contents():
     assert written == set(pages())
 
 
+def test_the_table_of_speeds_is_the_one_measured():
+    measured = json.loads((ROOT / "tests" / "benchmarks" / "measured.json").read_text(encoding="utf-8"))
+    assert (BOOK / "speed_table.txt").read_text(encoding="utf-8") == table(measured)
+
+
 @pytest.mark.parametrize("page", PROSE, ids=by_name)
 def test_links_between_pages_and_files_lead_somewhere(page):
     text = without_blocks(page.read_text())
+    figures = set(figure_names())
     labels = set(re.findall(r"^\(([\w-]+)\)=$", (BOOK / "method.md").read_text(), flags=re.MULTILINE))
     for target in re.findall(r"\{doc\}`([^`]+)`", text):
         assert target in pages()
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not target.startswith("https://"):
-            assert target in labels or target in pages() or (ROOT / target).exists(), target
+            assert target in labels | figures or target in pages() or (ROOT / target).exists(), target
+
+
+def figure_names():
+    notebooks_ = [json.loads(path.read_text()) for path in sorted(BOOK.glob("notebooks/*.ipynb"))]
+    cells = [cell for notebook in notebooks_ for cell in notebook["cells"]]
+    figures = [cell["metadata"].get("mystnb", {}).get("figure") for cell in cells]
+    return [figure["name"] for figure in figures if figure]
+
+
+def test_a_figure_s_name_leads_to_one_figure():
+    names = figure_names()
+    assert len(names) == len(set(names)) > 0
+
+
+def test_glued_texts_are_glued_by_the_notebook_they_name():
+    """In the notebook's own cells, and in pages, which name the notebook."""
+    shown = {}
+    for path in BOOK.glob("notebooks/*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        shown[f"notebooks/{path.name}"] = set(re.findall(r"glue\(\s*\"(\w+)\"", code))
+        assert set(re.findall(r"\{glue:text\}`(\w+)`", text)) <= shown[f"notebooks/{path.name}"]
+    wanted = [
+        pair for page in PROSE for pair in re.findall(r"\{glue:text\}`(\S+?)::(\w+):?\w*`", page.read_text())
+    ]
+    assert len(wanted) > 5
+    assert [pair for pair in wanted if pair[1] not in shown[pair[0]]] == []
 
 
 RESULT = re.compile(r"\b[01]\.\d+\b|\d ?(?:%|per cent)")

@@ -12,8 +12,10 @@ from lra_companion.experiments.clipping import ClippingParameters
 from lra_companion.experiments.comparison import READOUT, ComparisonParameters, Condition, UntunedError
 from lra_companion.experiments.groups import GROUPS, Group, TunedSettings, TuningPlan
 from lra_companion.experiments.losses import LocalLossParameters
+from lra_companion.experiments.reduction import ReductionParameters
 from lra_companion.experiments.regularisation import RegularisationParameters
 from lra_companion.experiments.tasks import TasksParameters
+from lra_companion.experiments.vanishing_gradients import VanishingParameters
 
 __all__ = [
     "GROUPS",
@@ -26,11 +28,13 @@ __all__ = [
     "Group",
     "LocalLossParameters",
     "NotebookParameters",
+    "ReductionParameters",
     "RegularisationParameters",
     "TasksParameters",
     "TunedSettings",
     "TuningPlan",
     "UntunedError",
+    "VanishingParameters",
     "did_you_mean",
 ]
 
@@ -38,9 +42,11 @@ NOTEBOOKS: dict[str, type[NotebookParameters]] = {
     parameters.chapter: parameters
     for parameters in (
         TasksParameters,
+        VanishingParameters,
         ClippingParameters,
         LocalLossParameters,
         RegularisationParameters,
+        ReductionParameters,
         BaselineParameters,
     )
 }

@@ -43,6 +43,5 @@ def _sentence(parameters: LocalLossParameters, found: Sequence[Panel], regularis
     )
     return (
         f"{'With' if regularised else 'Without'} Ω, the accuracy of LRA, averaged over tasks, was {spread} on unseen "
-        "sequences; "
-        f"{compared}some loss clearly beat the readout on {beaten} of {len(found)} task{'s' * (len(found) != 1)}."
+        f"sequences; {compared}some loss clearly beat the readout on {beaten} of {len(found)} task{'s' * (len(found) != 1)}."
     )
