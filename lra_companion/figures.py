@@ -23,6 +23,7 @@ from lra_companion.statistics import Estimate
 OMEGA = " + Ω"
 Pairs = Mapping[str, tuple[str, str]]
 Series = Mapping[str, Sequence[str]]
+_RULES = CONDITION_STYLES | {"bptt, clipped": Look(GREEN, "-.", "H")}
 _FURTHER = [
     *((BLUE, "^"), (RED, "v"), (GREEN, "d"), (PURPLE, "p"), (BROWN, "h")),
     *((RED, "s"), (GREEN, "*"), (PURPLE, "<"), (BROWN, ">"), (BLUE, "D")),
@@ -31,13 +32,16 @@ _FURTHER = [
 
 def looks_of(labels: Sequence[str]) -> dict[str, Look]:
     """A look for each label: that of its rule, or where it names none the next free colour and marker."""
-    further = [name for name in dict.fromkeys(map(_plain, labels)) if name not in CONDITION_STYLES]
+    further = [name for name in dict.fromkeys(map(_plain, labels)) if name not in _RULES]
     found = {}
     for label in labels:
         name = _plain(label)
         if name in CONDITION_STYLES:
             plain = CONDITION_STYLES[name]
             omega = replace(plots.condition_look(name, 1.0), marker=plain.marker)
+        elif name in _RULES:
+            plain = _RULES[name]
+            omega = replace(plain, linestyle="-", filled=True)
         else:
             color, marker = _FURTHER[further.index(name) % len(_FURTHER)]
             plain = Look(color, "--", marker)

@@ -18,12 +18,13 @@ import yaml
 from pydantic import BaseModel
 
 import lra_companion
+from benchmarks.table import table
 from lra_companion import cli, notebooks
 from lra_companion.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
-PAGES = ("intro.md", "method.md", "notation.md", "running.md", "why_it_vanishes.md")
+PAGES = ("intro.md", "method.md", "notation.md", "running.md", "why_it_vanishes.md", "how_fast.md")
 PROSE = [BOOK / name for name in PAGES] + [ROOT / "README.md"]
 EQUATIONS = [f"eq-{number}" for number in range(1, 13)]
 
@@ -208,6 +209,11 @@ def test_no_page_is_left_out_of_the_contents():
         for path in [*BOOK.glob("*.md"), *BOOK.glob("notebooks/*.ipynb")]
     }
     assert written == set(pages())
+
+
+def test_the_table_of_speeds_is_the_one_measured():
+    measured = json.loads((ROOT / "tests" / "benchmarks" / "measured.json").read_text(encoding="utf-8"))
+    assert (BOOK / "speed_table.txt").read_text(encoding="utf-8") == table(measured)
 
 
 @pytest.mark.parametrize("page", PROSE, ids=by_name)

@@ -19,7 +19,8 @@ from lra_companion.learners import make_learner
 from lra_companion.network import Parameters, forward, predict
 from problems import Shape, random_problem
 
-pytestmark = pytest.mark.skipif(compiled.made_by() is None, reason="no C compiler here")
+NO_COMPILER = shutil.which("cc") is None
+pytestmark = pytest.mark.skipif(NO_COMPILER, reason="no C compiler here")
 
 ULP = 2.0**-23  # of float32, relative to the number it is the last place of, or half of that
 
@@ -28,6 +29,11 @@ def in_torch(monkeypatch: pytest.MonkeyPatch, action: Callable[[], Any]) -> Any:
     with monkeypatch.context() as patch:
         patch.setattr(compiled, "available", lambda like: False)
         return action()
+
+
+def test_where_there_is_a_compiler_its_code_is_used() -> None:
+    """Else code that is refused as wrong would leave all other tests nothing to test."""
+    assert compiled.made_by() is not None
 
 
 # -- tanh

@@ -370,6 +370,22 @@ def test_saturated_units_give_zero_hidden_gradients(dtype: torch.dtype) -> None:
 
 
 @DTYPES
+@pytest.mark.parametrize("scope", ["batch", "example"])
+def test_an_error_that_a_saturated_state_lets_through_to_no_unit(dtype: torch.dtype, scope: str) -> None:
+    """|s phi'| = 0 where |d| is not: Ω is not defined there, so it and its gradients are 0, not (0 - 1)^2."""
+    parameters, batch = random_problem(Shape(runs=1, steps=3, inputs=2, symbols=True), seed=23, dtype=dtype)
+    parameters.w_xh[:, 0], parameters.w_xh[:, 1] = 50.0, 0.1
+    batch.inputs[:] = torch.tensor([1, 0, 1])[
+        :, None, None
+    ]  # the second state is saturated, the third is not
+    learner = lra([replace(VARIETY[1], regularisation_scope=scope, clip_norm=0.0)])
+    gradients, diagnostics = learner.gradients(parameters, batch, diagnose=True)
+    assert finite(gradients, diagnostics)
+    assert float(diagnostics.local_loss[2, 0]) > 0
+    assert float(diagnostics.regulariser[2, 0]) == 0
+
+
+@DTYPES
 def test_some_units_saturated(dtype: torch.dtype) -> None:
     """Saturated units get no gradient, the others do, nothing is NaN."""
     parameters, batch = random_problem(Shape(runs=8), seed=29, dtype=dtype)

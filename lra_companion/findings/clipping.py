@@ -70,7 +70,7 @@ def clipping_series(parameters: ClippingParameters) -> tuple[list[str], dict[str
 def clipping_finding(parameters: ClippingParameters, found: Sequence[Panel]) -> str:
     """Two sentences for the top of the chapter: how often eq. 3 acts at the common c, and whether clipping changes anything."""
     common = [
-        f"{np.mean(shares):.0%} of the steps of {rule}"
+        f"{np.mean(shares):.1%} of the steps of {rule}"
         for rule in CLIPPED_RULES
         if (shares := _shares(found, clip_label(rule, "clip", parameters.clip_norm)))
     ]

@@ -42,6 +42,6 @@ def _sentence(parameters: LocalLossParameters, found: Sequence[Panel], regularis
         else ""
     )
     return (
-        f"{'With' if regularised else 'Without'} Ω, LRA's accuracy on unseen sequences, averaged over tasks, was {spread}; "
-        f"{compared}some loss clearly beat the readout on {beaten} of {len(found)} task{'s' * (len(found) != 1)}."
+        f"{'With' if regularised else 'Without'} Ω, the accuracy of LRA, averaged over tasks, was {spread} on unseen "
+        f"sequences; {compared}some loss clearly beat the readout on {beaten} of {len(found)} task{'s' * (len(found) != 1)}."
     )

@@ -1,4 +1,4 @@
-"""The table of book/speed_table.md from the measurements of `make bench`: python tests/benchmarks/table.py build/bench.json"""
+"""The table of book/speed_table.txt from the measurements of `make bench`: python tests/benchmarks/table.py build/bench.json"""
 
 from __future__ import annotations
 
