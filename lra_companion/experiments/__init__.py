@@ -14,6 +14,7 @@ from lra_companion.experiments.regularisation import (
     RegularisedSettings,
     TaskSettings,
 )
+from lra_companion.experiments.released_code import ReleasedCodeParameters, ReleasedCodeSettings
 from lra_companion.experiments.tasks import TasksParameters
 
 __all__ = [
@@ -23,12 +24,15 @@ __all__ = [
     "ReadoutSettings",
     "RegularisationParameters",
     "RegularisedSettings",
+    "ReleasedCodeParameters",
+    "ReleasedCodeSettings",
     "TaskSettings",
     "TasksParameters",
     "did_you_mean",
 ]
 
 NOTEBOOKS: dict[str, type[NotebookParameters]] = {
-    parameters.chapter: parameters for parameters in (TasksParameters, RegularisationParameters)
+    parameters.chapter: parameters
+    for parameters in (TasksParameters, RegularisationParameters, ReleasedCodeParameters)
 }
 """Parameters of each notebook, by its name and in the order of the book."""

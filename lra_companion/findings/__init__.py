@@ -7,15 +7,41 @@ from __future__ import annotations
 
 from lra_companion.findings.outcomes import Outcome
 from lra_companion.findings.regularisation import Panel, finding, panels, summary
+from lra_companion.findings.released_code import (
+    DIFFERENCES,
+    PART_TITLES,
+    Difference,
+    Fidelity,
+    accuracy_table,
+    at_a_glance,
+    fidelity,
+    fidelity_finding,
+    gradient_frame,
+    gradient_table,
+    turn,
+    turns_by_seed,
+)
 from lra_companion.findings.tasks import ReadoutLevel, readout_levels, readout_sentence
 
 __all__ = [
+    "DIFFERENCES",
+    "PART_TITLES",
+    "Difference",
+    "Fidelity",
     "Outcome",
     "Panel",
     "ReadoutLevel",
+    "accuracy_table",
+    "at_a_glance",
+    "fidelity",
+    "fidelity_finding",
     "finding",
+    "gradient_frame",
+    "gradient_table",
     "panels",
     "readout_levels",
     "readout_sentence",
     "summary",
+    "turn",
+    "turns_by_seed",
 ]
