@@ -35,7 +35,8 @@ class ReleasedCodeParameters(NotebookParameters):
 
     tasks: Annotated[list[TaskName], Field(min_length=1)]
     sequence_length: SequenceLength
-    trained_parts: Annotated[list[ReleasedPart], Field(min_length=1)]
+    added_parts: Annotated[list[ReleasedPart], Field(min_length=1)]
+    removed_parts: list[ReleasedPart]
     settings: dict[TaskName, ReleasedCodeSettings]
     regularisation_strength: Positive
     inner_steps: Annotated[int, Field(ge=1, le=1000)]
@@ -102,11 +103,8 @@ class ReleasedCodeParameters(NotebookParameters):
         return self._ablation_run([other for other in RELEASED_PARTS if other != part], task, seed)
 
     def _part_runs(self, task: TaskName, seed: int) -> list[RunConfig]:
-        return [
-            make(part, task, seed)
-            for part in self.trained_parts
-            for make in (self.added_run, self.removed_run)
-        ]
+        added = [self.added_run(part, task, seed) for part in self.added_parts]
+        return added + [self.removed_run(part, task, seed) for part in self.removed_parts]
 
     def _ablation_run(self, released: list[ReleasedPart], task: TaskName, seed: int) -> RunConfig:
         strength = self.regularisation_strength

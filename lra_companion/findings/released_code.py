@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,7 @@ DIFFERENCES = (
     Difference("unlisted c", "the first step learns", "it has no loss of its own", "no_first_step"),
 )
 """The eight of the list, and three more without which the two ends do not meet."""
+_LISTED = 8
 
 PART_TITLES: dict[ReleasedPart, str] = {
     "full_differentiation": "(i) full differentiation",
@@ -65,7 +67,7 @@ PART_TITLES: dict[ReleasedPart, str] = {
 class Fidelity:
     """Everything the chapter shows of one task. Differences in test accuracy are paired by seed.
 
-    outcomes: by condition, "readout", "lra" and "lra_released", with Ω also "lra, α = ...". added: LRA with one part as released
+    outcomes: by condition, "readout", "lra" and "lra_released", with Ω "lra, α = ...". added: LRA with one part as released
     minus LRA; removed: the public code with one part as described minus the public code; ends: the public code minus LRA, all
     with Ω. start: (vi) of both ends, the accuracy from the released start minus that from 0. selection: (vii), the best on the
     validation set minus the accuracy on the test set. nan: (viii), iterations after which a run ended, by seed, or None.
@@ -84,6 +86,18 @@ class Fidelity:
     def title(self) -> str:
         """The task, as a figure's title."""
         return TASK_TITLES[self.task]
+
+    def labelled_pairs(self) -> dict[str, PairedDifference]:
+        """Every difference in accuracy by a figure's label: both ends, each part added, each part taken out."""
+        return (
+            {"released − described": self.ends}
+            | {f"+ {PART_TITLES[part]}": pair for part, pair in self.added.items()}
+            | {f"− {PART_TITLES[part]}": pair for part, pair in self.removed.items()}
+        )
+
+    def labelled_learners(self) -> dict[str, str]:
+        """Which end each of these changes."""
+        return {label: "lra" if label.startswith("+") else "lra_released" for label in self.labelled_pairs()}
 
 
 def fidelity(
@@ -136,11 +150,11 @@ def _of_task(
         outcomes={outcome.condition: outcome for outcome in outcomes},
         added={
             part: compare(results(lambda seed, part=part: parameters.added_run(part, task, seed)), described)
-            for part in parameters.trained_parts
+            for part in parameters.added_parts
         },
         removed={
             part: compare(results(lambda seed, part=part: parameters.removed_run(part, task, seed)), released)
-            for part in parameters.trained_parts
+            for part in parameters.removed_parts
         },
         ends=compare(released, described),
         start=start,
@@ -153,34 +167,62 @@ def _scores(results: Sequence[RunResult]) -> dict[int, float]:
     return {result.config.seed: result.test_accuracy for result in results}
 
 
-def gradient_frame(measured: Sequence[RunResult]) -> pd.DataFrame:
-    """One row per variant and network: task, strength, network (the rule that trained it), seed, point (iterations asked for),
-    variant, norm, and the angles to_exact, to_lra, to_lra_released (missing where a gradient is 0).
+@dataclass(frozen=True)
+class Comparison:
+    """One variant's gradient at one network. network: the rule that trained it; point: after how many iterations, as asked for.
+    angles: in degrees, to "exact", "lra" and "lra_released"; NaN where a gradient is 0.
     """
-    rows = []
+
+    task: TaskName
+    strength: float
+    network: str
+    seed: int
+    point: int
+    variant: str
+    norm: float
+    angles: dict[str, float]
+
+
+def comparisons(measured: Sequence[RunResult]) -> list[Comparison]:
+    """Every comparison once: runs of one rule, seed and setting that differ in length share what was at the start."""
+    found = {}
     for result in measured:
         config = result.config
-        shown = result.history[-1]["measured"]
         for point, moment in ((0, "start"), (config.protocol.max_iterations, "end")):
-            for variant, values in shown[moment].items():
-                rows.append(
-                    {
-                        "task": config.task.name,
-                        "strength": getattr(config.learner, "regularisation_strength", 0.0),
-                        "network": config.learner.name,
-                        "seed": config.seed,
-                        "point": point,
-                        "variant": variant,
-                        **{name: np.nan if value is None else value for name, value in values.items()},
-                    }
+            for variant, values in result.history[-1]["measured"][moment].items():
+                angles = {
+                    other: np.nan if (value := values[f"to_{other}"]) is None else float(value)
+                    for other in ("exact", "lra", "lra_released")
+                }
+                comparison = Comparison(
+                    task=config.task.name,
+                    strength=getattr(config.learner, "regularisation_strength", 0.0),
+                    network=config.learner.name,
+                    seed=config.seed,
+                    point=point,
+                    variant=variant,
+                    norm=values["norm"],
+                    angles=angles,
                 )
-    return pd.DataFrame(rows).drop_duplicates(["task", "strength", "network", "seed", "point", "variant"])
+                found[_place(comparison), variant] = comparison
+    return list(found.values())
+
+
+def _place(comparison: Comparison) -> tuple[object, ...]:
+    """At which network."""
+    return (
+        comparison.task,
+        comparison.strength,
+        comparison.network,
+        comparison.seed,
+        comparison.point,
+    )
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Medians over seeds, points in training and (in the table) tasks. to_base: angle to the rule that is changed; ratio: norm
-    over that rule's; NaN where nothing is defined.
+    """Medians over networks. to_base: angle to the rule that is changed; ratio: norm over that rule's; NaN where none is
+    defined.
     """
 
     to_base: float
@@ -188,48 +230,79 @@ class Turn:
     ratio: float
 
 
-def turn(frame: pd.DataFrame, variant: str, base: str, strength: float) -> Turn:
-    """What a variant's gradient is beside that of ``base`` (lra or lra_released), on networks that ``base`` trained."""
-    wide = frame[(frame["network"] == base) & (frame["strength"] == strength)].set_index(
-        ["task", "seed", "point"]
+def turn(
+    compared: Sequence[Comparison],
+    variant: str,
+    base: str,
+    strength: float,
+    against: str | None = None,
+    point: int | None = None,
+    task: TaskName | None = None,
+) -> Turn:
+    """What a variant's gradient is beside that of ``base`` (lra or lra_released), on networks that ``base`` trained; of one
+    task or point in training, or of all. ``against``: whose norm counts, if not that of ``base``.
+    """
+    here = [
+        each
+        for each in compared
+        if (each.network, each.strength) == (base, strength)
+        and point in (None, each.point)
+        and task in (None, each.task)
+    ]
+    scale = {_place(each): each.norm for each in here if each.variant == (against or base)}
+    of_variant = [each for each in here if each.variant == variant]
+    return Turn(
+        to_base=_median(each.angles[base] for each in of_variant),
+        to_exact=_median(each.angles["exact"] for each in of_variant),
+        ratio=_median(each.norm / scale[_place(each)] for each in of_variant if scale[_place(each)] > 0),
     )
-    one, other = wide[wide["variant"] == variant], wide[wide["variant"] == base]
-    ratios = (one["norm"] / other["norm"]).replace([np.inf, -np.inf], np.nan)
-    return Turn(float(one[f"to_{base}"].median()), float(one["to_exact"].median()), float(ratios.median()))
+
+
+def _median(values: Iterable[float]) -> float:
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.median(defined)) if defined else np.nan
 
 
 def turns_by_seed(
-    frame: pd.DataFrame, task: TaskName, base: str, strength: float
+    compared: Sequence[Comparison], task: TaskName, base: str, strength: float
 ) -> tuple[dict[str, Estimate], dict[str, list[float]]]:
     """For a figure: of each part, by its title, the angle by which it turns ``base``'s gradient: interquartile mean over seeds
     with its interval, and each seed's mean over the points in training.
     """
     sign = "+" if base == "lra" else "-"
     generator = np.random.default_rng(BOOTSTRAP_SEED)
-    here = frame[(frame["task"] == task) & (frame["network"] == base) & (frame["strength"] == strength)]
     estimates, scores = {}, {}
     for part in RELEASED_PARTS:
-        angles = here[here["variant"] == f"{sign} {part}"].groupby("seed")[f"to_{base}"].mean().dropna()
-        if len(angles):
-            estimates[PART_TITLES[part]] = iqm_interval(angles.to_numpy(), generator)
-            scores[PART_TITLES[part]] = angles.tolist()
+        by_seed: dict[int, list[float]] = defaultdict(list)
+        for each in compared:
+            if (each.task, each.network, each.strength, each.variant) == (
+                task,
+                base,
+                strength,
+                f"{sign} {part}",
+            ):
+                by_seed[each.seed].append(each.angles[base])
+        means = [float(np.mean(angles)) for angles in by_seed.values() if not np.isnan(angles).any()]
+        if means:
+            estimates[PART_TITLES[part]] = iqm_interval(means, generator)
+            scores[PART_TITLES[part]] = means
     return estimates, scores
 
 
 def at_a_glance(
-    parameters: ReleasedCodeParameters, found: Sequence[Fidelity], frame: pd.DataFrame
+    parameters: ReleasedCodeParameters, found: Sequence[Fidelity], compared: Sequence[Comparison]
 ) -> pd.DataFrame:
     """The chapter's table: a row per difference, between the two ends."""
     alpha = parameters.regularisation_strength
-    rows = [_end_row("as described: lra", turn(frame, "lra", "lra", alpha), found, "lra")]
+    rows = [_end_row("as described: lra", turn(compared, "lra", "lra", alpha), found, "lra")]
     for difference in DIFFERENCES:
         row = {"": difference.label, "as described": difference.described, "as released": difference.released}
         if difference.part is not None:
-            row |= _gradient_cells(turn(frame, f"+ {difference.part}", "lra", alpha))
+            row |= _gradient_cells(turn(compared, f"+ {difference.part}", "lra", alpha))
         else:
             row |= dict.fromkeys(_GRADIENT_COLUMNS, _NOTHING)
         rows.append(row | {_accuracy_column(each): _accuracy_cell(difference, each) for each in found})
-    both = turn(frame, "lra_released", "lra", alpha)
+    both = turn(compared, "lra_released", "lra", alpha)
     rows.append(_end_row("as released: all", both, found, "lra_released"))
     return pd.DataFrame(rows).set_index("")
 
@@ -264,9 +337,8 @@ def _accuracy_cell(difference: Difference, found: Fidelity) -> str:
     if difference.label == "(vii)":
         return _signed(found.selection["lra"].iqm)
     if difference.label == "(viii)":
-        ended = [at for at in found.nan.values() if at is not None]
-        after = f", half within {np.median(ended):.0f} iterations" if ended else ""
-        return f"{len(ended)} of {len(found.nan)} runs end{after}"
+        ended = sum(at is not None for at in found.nan.values())
+        return f"{ended} of {len(found.nan)} runs end{_after(found)}"
     pair = found.added.get(difference.part) if difference.part else None
     return _NOTHING if pair is None else _signed(pair.iqm)
 
@@ -287,31 +359,29 @@ def _number(value: float) -> str:
     return _NOTHING if np.isnan(value) else f"{value:.2g}" if value < 100 else f"{value:.0f}"
 
 
-def gradient_table(parameters: ReleasedCodeParameters, frame: pd.DataFrame) -> pd.DataFrame:
+def gradient_table(parameters: ReleasedCodeParameters, compared: Sequence[Comparison]) -> pd.DataFrame:
     """How the two ends stand to the exact gradient and to one another, through training: medians over seeds."""
-    points = [0, *sorted(parameters.early_iterations), parameters.max_iterations]
     rows = []
     for task in parameters.tasks:
-        for strength in (0.0, parameters.regularisation_strength):
-            for point in points:
-                row: dict[str, object] = {
-                    "task": TASK_TITLES[task],
-                    "α": f"{strength:g}",
-                    "iterations": point,
-                }
-                for name in ("lra", "lra_released"):
-                    here = frame[
-                        (frame["task"] == task)
-                        & (frame["strength"] == strength)
-                        & (frame["point"] == point)
-                        & (frame["network"] == name)
-                    ].set_index("seed")
-                    own, exact = here[here["variant"] == name], here[here["variant"] == "exact"]
-                    row[f"{name}: angle to exact"] = _degrees(float(own["to_exact"].median()))
-                    row[f"{name}: norm / exact"] = _number(float((own["norm"] / exact["norm"]).median()))
-                    if name == "lra":
-                        row["between them"] = _degrees(float(own["to_lra_released"].median()))
-                rows.append(row)
+        for alpha in (0.0, parameters.regularisation_strength):
+            for point in [0, *sorted(parameters.early_iterations), parameters.max_iterations]:
+                own, other = (
+                    turn(compared, name, name, alpha, "exact", point, task)
+                    for name in ("lra", "lra_released")
+                )
+                between = turn(compared, "lra_released", "lra", alpha, None, point, task)
+                rows.append(
+                    {
+                        "task": TASK_TITLES[task],
+                        "α": f"{alpha:g}",
+                        "iterations": point,
+                        "lra: angle to exact": _degrees(own.to_exact),
+                        "norm / exact": _number(own.ratio),
+                        "released: angle to exact": _degrees(other.to_exact),
+                        "norm / exact ": _number(other.ratio),
+                        "between the two": _degrees(between.to_base),
+                    }
+                )
     return pd.DataFrame(rows).set_index(["task", "α", "iterations"])
 
 
@@ -319,44 +389,72 @@ def accuracy_table(found: Sequence[Fidelity]) -> pd.DataFrame:
     """Both directions in numbers: each part added to LRA, and each taken out of the public code."""
     rows = []
     for each in found:
-        for part, pair in each.added.items():
-            out = each.removed[part]
-            rows.append(
-                {
-                    "task": each.title,
-                    "difference": PART_TITLES[part],
-                    "lra + it": _signed(pair.iqm),
-                    "better": f"{round(pair.improved.value * pair.improved.n)} of {pair.improved.n}",
-                    "released − it": _signed(out.iqm),
-                    "better ": f"{round(out.improved.value * out.improved.n)} of {out.improved.n}",
-                }
-            )
+        for part in RELEASED_PARTS:
+            if part not in each.added and part not in each.removed:
+                continue
+            row = {"task": each.title, "difference": PART_TITLES[part]}
+            for label, pairs in (("lra + it", each.added), ("released − it", each.removed)):
+                pair = pairs.get(part)
+                row[label] = _signed(pair.iqm) if pair else _NOTHING
+                row[f"{label}: better"] = _share(pair.improved) if pair else _NOTHING
+            rows.append(row)
     return pd.DataFrame(rows).set_index(["task", "difference"])
 
 
+def _share(estimate: Estimate) -> str:
+    return f"{estimate.value * estimate.n:.0f} of {estimate.n}"
+
+
 def fidelity_finding(
-    parameters: ReleasedCodeParameters, found: Sequence[Fidelity], frame: pd.DataFrame
+    parameters: ReleasedCodeParameters, found: Sequence[Fidelity], compared: Sequence[Comparison]
 ) -> str:
     """Two sentences for the top of the chapter."""
     alpha = parameters.regularisation_strength
-    described, released = turn(frame, "lra", "lra", alpha), turn(frame, "lra_released", "lra", alpha)
+    described, released = turn(compared, "lra", "lra", alpha), turn(compared, "lra_released", "lra", alpha)
     ends = []
     for each in found:
         verb = direction(each.ends.iqm, "is better", "is worse", "is not clearly different")
         values = [_with_omega(each, name).accuracy.value for name in ("lra_released", "lra")]
         ends.append(f"{verb} on {each.title} ({values[0]:.2f} against {values[1]:.2f})")
-    parts = [difference for difference in DIFFERENCES if difference.part in PART_TITLES][:5]
-    turned = {d.label: turn(frame, f"+ {d.part}", "lra", alpha).to_base for d in parts}
+    turned = {
+        d.label: turn(compared, f"+ {d.part}", "lra", alpha).to_base for d in DIFFERENCES[:_LISTED] if d.part
+    }
     most = max(turned, key=lambda label: np.nan_to_num(turned[label]))
     ended = [at for each in found for at in each.nan.values()]
     return (
         f"With regularisation (α = {alpha:g}) the update of the hidden weights as released stands at "
         f"{_degrees(released.to_base)} to that as described, the one {_degrees(released.to_exact)} and the other "
-        f"{_degrees(described.to_exact)} from the exact gradient (medians), and after {parameters.max_iterations} iterations the "
-        f"released rule {listed(ends)}. Of the five differences of the list that change gradients, {most} alone turns the "
+        f"{_degrees(described.to_exact)} from the exact gradient (medians), and after {parameters.max_iterations} iterations "
+        f"the released rule {listed(ends)}. Of the five differences of the list that change gradients, {most} alone turns the "
         f"described update most ({_degrees(turned[most])}), {_clear_effects(found)}; unguarded, "
         f"{sum(at is not None for at in ended)} of {len(ended)} released runs end in NaN."
     )
+
+
+def protocol_sentences(found: Sequence[Fidelity]) -> str:
+    """What (vi), (vii) and (viii) came to, in words."""
+    start = [
+        f"{pair.iqm:+z.3f} for {name} on {each.title}" for each in found for name, pair in each.start.items()
+    ]
+    chosen = [
+        f"{pair.iqm:+z.3f} for {name} on {each.title}"
+        for each in found
+        for name, pair in each.selection.items()
+    ]
+    ended = [
+        f"{sum(at is not None for at in each.nan.values())} of {len(each.nan)} on {each.title}{_after(each)}"
+        for each in found
+    ]
+    return (
+        f"The released start changes the accuracy of trained networks by {listed(start)}. The best accuracy on the deciding "
+        f"set exceeds that on a fresh one by {listed(chosen)}. Without the guard runs of the public code with Ω end in NaN: "
+        f"{listed(ended)}."
+    )
+
+
+def _after(found: Fidelity) -> str:
+    ended = [at for at in found.nan.values() if at is not None]
+    return f" (half of them within {np.median(ended):.0f} iterations)" if ended else ""
 
 
 def _clear_effects(found: Sequence[Fidelity]) -> str:

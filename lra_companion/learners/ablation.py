@@ -105,7 +105,7 @@ class _Pass:
         self._start_own(self.steps - 1)
 
     def earlier_target(self, t: int) -> None:
-        """(7)  The target of z_{t-1}, at first down l_t, then down the prediction's distance from z_t or zhat_t; then l_{t-1}."""
+        """(7)  The target of z_{t-1}, first down l_t, then down the prediction's distance from z_t or zhat_t; and l_{t-1}."""
         u, state, guess = self.h[t - 1].clone(), self.z[t - 1], self.z[t]
         error, error_at_state = self.start[t], self.error_at_state
         compared = self.z[t] if "pull_to_state" in self.released else self.target[t]
@@ -164,8 +164,8 @@ class _Pass:
         total = Parameters(*(torch.zeros_like(tensor) for tensor in self.parameters))
         total.w_hy, total.b_y = self._clip(self.w_hy), self.b_y
         diagnostics = Diagnostics(self.loss)
+        norms = self.h.new_zeros(2, self.steps, len(self.rule.configs))
         if diagnose:
-            norms = self.h.new_zeros(2, self.steps, len(self.rule.configs))
             diagnostics.recurrent_norm, diagnostics.input_norm = norms
             diagnostics.local_loss = self.local_loss
             diagnostics.target_displacement = norm(self.z - self.target)
