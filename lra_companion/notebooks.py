@@ -23,6 +23,7 @@ import yaml
 
 from lra_companion.config import RunConfig
 from lra_companion.experiments import NOTEBOOKS, NotebookParameters, did_you_mean
+from lra_companion.fidelity import MEASURED_FOLDER
 from lra_companion.progress import FILE_VARIABLE, follow
 from lra_companion.store import ResultStore
 
@@ -98,9 +99,14 @@ def profile_runs(profile: str) -> dict[str, list[RunConfig]]:
 
 
 def missing_runs(profile: str, store: ResultStore) -> list[RunConfig]:
-    """Runs of a profile that the store does not hold, each once."""
-    wanted = {run.key(): run for runs in profile_runs(profile).values() for run in runs}
-    return [run for run in wanted.values() if run not in store]
+    """Runs of a profile that the store does not hold, each once; also those that it holds and that were to be measured."""
+    wanted, closer = {}, {}
+    for name in profile_parameters(profile):
+        parameters = parameters_of(name, profile, {}, ".", 1)
+        wanted |= {run.key(): run for run in parameters.runs()}
+        closer |= {run.key(): run for run in parameters.measured_runs()}
+    measured = ResultStore(store.path / MEASURED_FOLDER)
+    return [run for key, run in wanted.items() if run not in store or (key in closer and run not in measured)]
 
 
 def run_notebook(

@@ -22,7 +22,7 @@ def train(
             help="temporal_order, temporal_order_3bit, random_permutation, adding or sequential_digits."
         ),
     ],
-    learner: Annotated[str, typer.Option(help="lra, bptt, readout or lra_released.")] = "lra",
+    learner: Annotated[str, typer.Option(help="lra, bptt, readout, lra_released or lra_ablation.")] = "lra",
     sequence_length: Annotated[int, typer.Option(help="T, time steps; 64 or 8 for sequential_digits.")] = 20,
     hidden_size: Annotated[int | None, typer.Option(help="H, hidden units.")] = None,
     optimiser: Annotated[str | None, typer.Option(help="sgd, nesterov, adam, rmsprop or adagrad.")] = None,
@@ -42,6 +42,10 @@ def train(
     released_nan: Annotated[
         bool | None,
         typer.Option("--released-nan", help="lra_released: NaN where |d| = 0, as in the public code."),
+    ] = None,
+    released: Annotated[
+        list[str] | None,
+        typer.Option(help="lra_ablation: a difference that is as released; any number of times."),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="B, sequences per iteration.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Updates at most.")] = None,
@@ -66,6 +70,7 @@ def train(
         "regularisation_strength": regularisation_strength,
         "regularisation_scope": regularisation_scope,
         "released_nan": released_nan,
+        "released": released or None,
     }
     protocol = {
         "batch_size": batch_size,

@@ -29,6 +29,12 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "readout": {"name": "readout"},
     "lra_released": {"name": "lra_released", "inner_steps": 2, "clip_norm": 0.05},
     "lra_released_omega": {"name": "lra_released", "inner_steps": 2, "regularisation_strength": 0.3},
+    "lra_ablation_omega": {
+        "name": "lra_ablation",
+        "inner_steps": 2,
+        "released": ["full_differentiation", "diagonal_slope"],
+        "regularisation_strength": 0.3,
+    },
 }
 OPTIMISERS = ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]
 

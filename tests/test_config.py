@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from lra_companion import config as config_module
 from lra_companion.config import (
     BPTTConfig,
+    LRAAblationConfig,
     LRAConfig,
     LRAReleasedConfig,
     NetworkConfig,
@@ -157,6 +158,7 @@ def test_every_optimiser_is_accepted(name: str) -> None:
         ({"name": "readout"}, ReadoutConfig),
         ({"name": "lra"}, LRAConfig),
         ({"name": "lra_released"}, LRAReleasedConfig),
+        ({"name": "lra_ablation"}, LRAAblationConfig),
     ],
 )
 def test_the_learner_s_name_decides_its_model(learner: dict[str, Any], kind: type) -> None:
@@ -268,7 +270,7 @@ def test_unknown_choices(path: str, value: Any) -> None:
     [
         ("task.name", TASKS),
         ("optimiser.name", ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]),
-        ("learner.name", ["lra", "bptt", "readout", "lra_released"]),
+        ("learner.name", ["lra", "bptt", "readout", "lra_released", "lra_ablation"]),
         ("learner.local_loss", ["mse", "log_penalty", "huber", "l1", "cosine"]),
         ("learner.reduction", ["mean", "per_example"]),
         ("learner.clip_mode", ["clip", "normalise"]),
@@ -447,6 +449,10 @@ RELEASED_VALUES: dict[str, Any] = {
     "regularisation_strength": 0.0,
     "released_nan": True,
 }
+ABLATION_VALUES: dict[str, Any] = {
+    **{name: value for name, value in RELEASED_VALUES.items() if name != "released_nan"},
+    "released": ["carried_loss", "diagonal_slope"],
+}
 
 
 def fields_of(model: type[BaseModel], prefix: str) -> set[str]:
@@ -482,6 +488,14 @@ def test_every_changed_field_changes_the_key() -> None:
     assert set(RELEASED_VALUES) | {"name"} == set(LRAReleasedConfig.model_fields)
     for name, value in RELEASED_VALUES.items():
         keys[f"lra_released.{name}"] = RunConfig.model_validate(with_learner({**RELEASED, name: value})).key()
+    assert set(ABLATION_VALUES) | {"name"} == set(LRAAblationConfig.model_fields)
+    ablation = {name: value for name, value in RELEASED.items() if name != "released_nan"} | {
+        "name": "lra_ablation",
+        "released": ["carried_loss"],
+    }
+    for name, value in ABLATION_VALUES.items():
+        keys[f"lra_ablation.{name}"] = RunConfig.model_validate(with_learner({**ablation, name: value})).key()
+    keys["lra_ablation"] = RunConfig.model_validate(with_learner(ablation)).key()
     keys["lra_released"] = RunConfig.model_validate(with_learner(RELEASED)).key()
     keys["bptt"] = RunConfig.model_validate(with_learner(BPTT)).key()
     keys["readout"] = RunConfig.model_validate(with_learner({"name": "readout"})).key()

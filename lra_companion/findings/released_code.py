@@ -343,10 +343,11 @@ def _accuracy_cell(difference: Difference, found: Fidelity) -> str:
     return _NOTHING if pair is None else _signed(pair.iqm)
 
 
-def _signed(estimate: Estimate) -> str:
+def _signed(estimate: Estimate, digits: int = 2) -> str:
+    spec = f"+z.{digits}f"
     if np.isnan(estimate.low):
-        return f"{estimate.value:+z.2f} (n = {estimate.n})"
-    return f"{estimate.value:+z.2f} [{estimate.low:+z.2f}, {estimate.high:+z.2f}]"
+        return f"{estimate.value:{spec}} (n = {estimate.n})"
+    return f"{estimate.value:{spec}} [{estimate.low:{spec}}, {estimate.high:{spec}}]"
 
 
 def _degrees(value: float) -> str:
@@ -434,10 +435,12 @@ def fidelity_finding(
 def protocol_sentences(found: Sequence[Fidelity]) -> str:
     """What (vi), (vii) and (viii) came to, in words."""
     start = [
-        f"{pair.iqm:+z.3f} for {name} on {each.title}" for each in found for name, pair in each.start.items()
+        f"{_signed(pair.iqm, 3)} for {name} on {each.title}"
+        for each in found
+        for name, pair in each.start.items()
     ]
     chosen = [
-        f"{pair.iqm:+z.3f} for {name} on {each.title}"
+        f"{_signed(pair.iqm, 3)} for {name} on {each.title}"
         for each in found
         for name, pair in each.selection.items()
     ]
