@@ -21,6 +21,7 @@ from lra_companion.findings.released_code import (
     fidelity_finding,
     gradient_table,
     protocol_sentences,
+    reference_table,
     turn,
     turns_by_seed,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "protocol_sentences",
     "readout_levels",
     "readout_sentence",
+    "reference_table",
     "summary",
     "turn",
     "turns_by_seed",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ import pandas as pd
 from lra_companion.config import RELEASED_PARTS, ReleasedPart, RunConfig, TaskName
 from lra_companion.experiments import ReleasedCodeParameters
 from lra_companion.findings.outcomes import BOOTSTRAP_SEED, Outcome, direction, listed, outcome_of
-from lra_companion.reporting import TASK_TITLES
+from lra_companion.reporting import TASK_TITLES, condition
 from lra_companion.statistics import Estimate, PairedDifference, iqm_interval, paired_difference
 from lra_companion.training import RunResult
 
@@ -22,30 +24,22 @@ class Difference:
     """One difference in words. part: the switch of ``lra_ablation``, where the difference is one of gradients."""
 
     label: str
-    described: str
-    released: str
+    words: str
     part: ReleasedPart | None = None
 
 
 DIFFERENCES = (
-    Difference(
-        "(i)",
-        "a derivative stays in its own step",
-        "derivatives run back to the first step",
-        "full_differentiation",
-    ),
-    Difference("(ii)", "a target is held", "a target moves with its state", "moving_targets"),
-    Difference(
-        "(iii)", "inner steps pull towards the target", "after the first, back to the state", "pull_to_state"
-    ),
-    Difference("(iv)", "Ω: one slope per unit", "Ω: one slope per example", "diagonal_slope"),
-    Difference("(v)", "Ω acts on W_hh", "Ω acts on W_xh instead", "omega_on_input"),
-    Difference("(vi)", "validation starts from 0", "starts from the first pre-activation, feeds x_1 twice"),
-    Difference("(vii)", "a test set of its own", "one set stops and reports"),
-    Difference("(viii)", "Ω is 0 where its error is 0", "Ω is NaN there, the run ends"),
-    Difference("unlisted a", "a step's loss is its own", "it is that of the step above", "carried_loss"),
-    Difference("unlisted b", "Ω takes the error by h", "in target steps by z", "omega_at_state"),
-    Difference("unlisted c", "the first step learns", "it has no loss of its own", "no_first_step"),
+    Difference("(i)", "derivatives: within a step → back to the first step", "full_differentiation"),
+    Difference("(ii)", "targets: held → moving with their state", "moving_targets"),
+    Difference("(iii)", "inner steps pull: to the target → back to the state", "pull_to_state"),
+    Difference("(iv)", "slopes in Ω: one per unit → one per example", "diagonal_slope"),
+    Difference("(v)", "Ω acts on: W_hh → W_xh", "omega_on_input"),
+    Difference("(vi)", "validation starts from: 0 → the first pre-activation"),
+    Difference("(vii)", "reported: a set of its own → the set that stops"),
+    Difference("(viii)", "Ω of no error: 0 → NaN, which ends the run"),
+    Difference("unlisted a", "a step's loss: its own → that of the step above", "carried_loss"),
+    Difference("unlisted b", "error that Ω takes in target steps: by h → by z", "omega_at_state"),
+    Difference("unlisted c", "the first step: has a loss → has none", "no_first_step"),
 )
 """The eight of the list, and three more without which the two ends do not meet."""
 _LISTED = 8
@@ -294,16 +288,19 @@ def at_a_glance(
 ) -> pd.DataFrame:
     """The chapter's table: a row per difference, between the two ends."""
     alpha = parameters.regularisation_strength
-    rows = [_end_row("as described: lra", turn(compared, "lra", "lra", alpha), found, "lra")]
+    rows = [_end_row("as described", "lra", turn(compared, "lra", "lra", alpha), found)]
+    rows[0]["left out: angle to released"] = _degrees(turn(compared, "lra", "lra_released", alpha).to_base)
     for difference in DIFFERENCES:
-        row = {"": difference.label, "as described": difference.described, "as released": difference.released}
+        row = {"": difference.label, "described → released": difference.words}
         if difference.part is not None:
             row |= _gradient_cells(turn(compared, f"+ {difference.part}", "lra", alpha))
+            back = turn(compared, f"- {difference.part}", "lra_released", alpha)
+            row["left out: angle to released"] = _degrees(back.to_base)
         else:
-            row |= dict.fromkeys(_GRADIENT_COLUMNS, _NOTHING)
+            row |= dict.fromkeys([*_GRADIENT_COLUMNS, "left out: angle to released"], _NOTHING)
         rows.append(row | {_accuracy_column(each): _accuracy_cell(difference, each) for each in found})
-    both = turn(compared, "lra_released", "lra", alpha)
-    rows.append(_end_row("as released: all", both, found, "lra_released"))
+    rows.append(_end_row("as released", "lra_released", turn(compared, "lra_released", "lra", alpha), found))
+    rows[-1]["left out: angle to released"] = _degrees(0.0)
     return pd.DataFrame(rows).set_index("")
 
 
@@ -316,8 +313,9 @@ def _gradient_cells(found: Turn) -> dict[str, str]:
     return dict(zip(_GRADIENT_COLUMNS, values, strict=True))
 
 
-def _end_row(label: str, found: Turn, tasks: Sequence[Fidelity], learner: str) -> dict[str, str]:
-    row = {"": label, "as described": "", "as released": ""} | _gradient_cells(found)
+def _end_row(label: str, learner: str, found: Turn, tasks: Sequence[Fidelity]) -> dict[str, str]:
+    row = {"": label, "described → released": learner} | _gradient_cells(found)
+    row["left out: angle to released"] = _NOTHING
     return row | {_accuracy_column(each): f"{_with_omega(each, learner).accuracy:.2f}" for each in tasks}
 
 
@@ -418,17 +416,19 @@ def fidelity_finding(
         values = [_with_omega(each, name).accuracy.value for name in ("lra_released", "lra")]
         ends.append(f"{verb} on {each.title} ({values[0]:.2f} against {values[1]:.2f})")
     turned = {
-        d.label: turn(compared, f"+ {d.part}", "lra", alpha).to_base for d in DIFFERENCES[:_LISTED] if d.part
+        PART_TITLES[d.part]: turn(compared, f"+ {d.part}", "lra", alpha).to_base
+        for d in DIFFERENCES[:_LISTED]
+        if d.part
     }
-    most = max(turned, key=lambda label: np.nan_to_num(turned[label]))
+    most = max(turned, key=lambda title: np.nan_to_num(turned[title]))
     ended = [at for each in found for at in each.nan.values()]
     return (
         f"With regularisation (α = {alpha:g}) the update of the hidden weights as released stands at "
-        f"{_degrees(released.to_base)} to that as described, the one {_degrees(released.to_exact)} and the other "
-        f"{_degrees(described.to_exact)} from the exact gradient (medians), and after {parameters.max_iterations} iterations "
+        f"{_degrees(released.to_base)} to that as described (from the exact gradient: {_degrees(released.to_exact)} as "
+        f"released, {_degrees(described.to_exact)} as described; medians), and after {parameters.max_iterations} iterations "
         f"the released rule {listed(ends)}. Of the five differences of the list that change gradients, {most} alone turns the "
-        f"described update most ({_degrees(turned[most])}), {_clear_effects(found)}; unguarded, "
-        f"{sum(at is not None for at in ended)} of {len(ended)} released runs end in NaN."
+        f"described update most ({_degrees(turned[most])}); each by itself, {_clear_effects(found)}; and without the guard "
+        f"{sum(at is not None for at in ended)} of {len(ended)} regularised released runs end in NaN."
     )
 
 
@@ -467,6 +467,55 @@ def _clear_effects(found: Sequence[Fidelity]) -> str:
         for part, pair in each.added.items():
             verb = direction(pair.iqm, "raises", "lowers", "")
             if verb:
-                label = PART_TITLES[part].split()[0]
-                clauses.append(f"{label} {verb} its accuracy on {each.title} ({pair.iqm:.2f})")
-    return listed(clauses) if clauses else "and none alone clearly changes its accuracy"
+                clauses.append(f"{PART_TITLES[part]} {verb} accuracy on {each.title} ({_signed(pair.iqm)})")
+    return listed(clauses) if clauses else "none clearly changes accuracy"
+
+
+REFERENCE = resources.files("lra_companion") / "data" / "released_measurements.csv"
+"""Runs of the public code itself, once and with one seed: outcome, iterations and best accuracy on the set that stops.
+
+nan_guard: run with the one mend that Ω contributes nothing where its error is 0.
+"""
+
+_OUTCOMES = {"solved": "solved", "ran on": "unsolved", "nan": "ended in NaN"}
+
+
+def reference_table(parameters: ReleasedCodeParameters, found: Sequence[Fidelity]) -> pd.DataFrame:
+    """Runs of the public code at the chapter's settings, beside this book's ``lra_released``: both their best validation
+    accuracy, which each measures from its own start (vi). Rows where nothing was run with the public code are left out.
+    """
+    with REFERENCE.open(encoding="utf-8") as file:
+        measured = list(csv.DictReader(file))
+    rows = []
+    for each in found:
+        for row in measured:
+            alpha = float(row["regularisation_strength"])
+            if not _same_settings(parameters, each.task, row) or alpha not in (
+                0.0,
+                parameters.regularisation_strength,
+            ):
+                continue
+            ours = each.outcomes[condition("lra_released", alpha)].curves.matrix.max(1)
+            rows.append(
+                {
+                    "task": each.title,
+                    "α": f"{alpha:g}",
+                    "Ω guarded": row["nan_guard"],
+                    "public code": f"{_OUTCOMES[row['outcome']]}, {row['iterations']} iterations",
+                    "its best accuracy": f"{float(row['best_validation_accuracy']):.2f}",
+                    f"lra_released, guarded, {parameters.max_iterations} iterations": f"{min(ours):.2f} to {max(ours):.2f}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _same_settings(parameters: ReleasedCodeParameters, task: TaskName, row: Mapping[str, str]) -> bool:
+    settings = parameters.settings[task]
+    return (
+        row["task"] == task
+        and row["local_loss"] == parameters.local_loss
+        and [int(row["sequence_length"]), int(row["inner_steps"])]
+        == [parameters.sequence_length, parameters.inner_steps]
+        and [float(row[name]) for name in ("learning_rate", "target_step_size", "clip_norm")]
+        == [settings.learning_rate, settings.target_step_size, parameters.clip_norm]
+    )
