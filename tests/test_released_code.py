@@ -15,6 +15,7 @@ from lra_companion.findings import (
     comparisons,
     fidelity_finding,
     gradient_table,
+    omega_sentence,
     protocol_sentences,
     reference_table,
     turn,
@@ -123,6 +124,8 @@ def accuracy_of(config: RunConfig) -> float:
     base = {"readout": 0.6, "lra": 0.7, "lra_released": 0.3, "lra_ablation": 0.7}[learner.name]
     if learner.name == "lra_ablation":
         base = {1: 0.9 if "full_differentiation" in learner.released else 0.5, 7: 0.8}[len(learner.released)]
+    if getattr(learner, "regularisation_strength", 0.1) == 0:  # Ω helps as described, and harms as released
+        base += {"lra": -0.04, "lra_released": 0.06}[learner.name]
     return base + 0.001 * config.seed
 
 
@@ -215,6 +218,8 @@ def test_differences_are_paired_by_seed() -> None:
         assert each.added["full_differentiation"].iqm.value == pytest.approx(0.2)
         assert each.added["diagonal_slope"].iqm.value == pytest.approx(-0.2)
         assert each.removed["diagonal_slope"].iqm.value == pytest.approx(0.5)
+        assert each.omega["lra"].iqm.value == pytest.approx(0.04)
+        assert each.omega["lra_released"].iqm.value == pytest.approx(-0.06)
         assert each.start["lra"].seeds == tuple(SEEDS) and each.start["lra"].mean.value == pytest.approx(-0.4)
         assert each.selection["lra_released"].iqm.value == pytest.approx(0.05), "the best check, not the last"
         assert each.nan == {3: 3, 4: 4, 5: None}
@@ -296,6 +301,9 @@ def test_the_sentences() -> None:
     assert "(iv) slope off a diagonal lowers accuracy on temporal order (-0.20" in text
     assert "4 of 6 regularised released runs end in NaN" in text
     assert text.count(". ") == 1, "two sentences"
+    assert "+0.04 [+0.04, +0.04] as described and -0.06 [-0.06, -0.06] as released on" in omega_sentence(
+        found
+    )
     protocol = protocol_sentences(found)
     assert "+0.050 [+0.050, +0.050] for lra on random permutation" in protocol
     assert "2 of 3 on temporal order (half of them within 4 iterations)" in protocol

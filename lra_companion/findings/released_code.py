@@ -63,7 +63,7 @@ class Fidelity:
 
     outcomes: by condition, "readout", "lra" and "lra_released", with Ω "lra, α = ...". added: LRA with one part as released
     minus LRA; removed: the public code with one part as described minus the public code; ends: the public code minus LRA, all
-    with Ω. start: (vi) of both ends, the accuracy from the released start minus that from 0. selection: (vii), the best on the
+    with Ω. omega: of both ends, with Ω minus without. start: (vi) of both ends, the accuracy from the released start minus that from 0. selection: (vii), the best on the
     validation set minus the accuracy on the test set. nan: (viii), iterations after which a run ended, by seed, or None.
     """
 
@@ -72,6 +72,7 @@ class Fidelity:
     added: dict[ReleasedPart, PairedDifference]
     removed: dict[ReleasedPart, PairedDifference]
     ends: PairedDifference
+    omega: dict[str, PairedDifference]
     start: dict[str, PairedDifference]
     selection: dict[str, PairedDifference]
     nan: dict[int, int | None]
@@ -151,6 +152,10 @@ def _of_task(
             for part in parameters.removed_parts
         },
         ends=compare(released, described),
+        omega={
+            name: compare(each, results(end(name, 0.0)))
+            for name, each in (("lra", described), ("lra_released", released))
+        },
         start=start,
         selection=selection,
         nan={r.config.seed: r.iterations if r.status == "diverged" else None for r in nan_runs},
@@ -430,6 +435,15 @@ def fidelity_finding(
         f"described update most ({_degrees(turned[most])}); each by itself, {_clear_effects(found)}; and without the guard "
         f"{sum(at is not None for at in ended)} of {len(ended)} regularised released runs end in NaN."
     )
+
+
+def omega_sentence(found: Sequence[Fidelity]) -> str:
+    """What Ω did to accuracy at either end."""
+    clauses = [
+        f"{_signed(each.omega['lra'].iqm)} as described and {_signed(each.omega['lra_released'].iqm)} as released on {each.title}"
+        for each in found
+    ]
+    return f"Ω changes test accuracy, within each seed, by {listed(clauses)}."
 
 
 def protocol_sentences(found: Sequence[Fidelity]) -> str:
