@@ -63,7 +63,9 @@ class Fidelity:
 
     outcomes: by condition, "readout", "lra" and "lra_released", with Ω "lra, α = ...". added: LRA with one part as released
     minus LRA; removed: the public code with one part as described minus the public code; ends: the public code minus LRA, all
-    with Ω. omega: of both ends, with Ω minus without. start: (vi) of both ends, the accuracy from the released start minus that from 0. selection: (vii), the best on the
+    with Ω. omega: of both ends, with Ω minus without.
+
+    start: (vi) of both ends, the accuracy from the released start minus that from 0. selection: (vii), the best on the
     validation set minus the accuracy on the test set. nan: (viii), iterations after which a run ended, by seed, or None.
     """
 
@@ -440,7 +442,8 @@ def fidelity_finding(
 def omega_sentence(found: Sequence[Fidelity]) -> str:
     """What Ω did to accuracy at either end."""
     clauses = [
-        f"{_signed(each.omega['lra'].iqm)} as described and {_signed(each.omega['lra_released'].iqm)} as released on {each.title}"
+        f"{_signed(each.omega['lra'].iqm)} as described and {_signed(each.omega['lra_released'].iqm)} as released "
+        f"on {each.title}"
         for each in found
     ]
     return f"Ω changes test accuracy, within each seed, by {listed(clauses)}."
