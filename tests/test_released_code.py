@@ -262,6 +262,8 @@ def test_the_other_tables() -> None:
     row = effects.loc[("temporal order", "(iv) slope off a diagonal")]
     assert list(row) == ["-0.20 [-0.20, -0.20]", "0 of 3", "+0.50 [+0.50, +0.50]", "3 of 3"]
     assert list(effects.loc[("temporal order", "(i) full differentiation")])[2:] == ["–", "–"]
+    none = ReleasedCodeParameters.checked(VALUES | {"removed_parts": []})
+    assert list(accuracy_table(fidelity_of(none, *made(none))).columns) == ["lra + it", "lra + it: better"]
     assert list(found[0].labelled_pairs()) == [
         "released − described",
         "+ (i) full differentiation",

@@ -392,14 +392,15 @@ def gradient_table(parameters: ReleasedCodeParameters, compared: Sequence[Compar
 
 
 def accuracy_table(found: Sequence[Fidelity]) -> pd.DataFrame:
-    """Both directions in numbers: each part added to LRA, and each taken out of the public code."""
+    """In numbers: each part added to LRA, and each taken out of the public code, where any was."""
     rows = []
     for each in found:
         for part in RELEASED_PARTS:
             if part not in each.added and part not in each.removed:
                 continue
             row = {"task": each.title, "difference": PART_TITLES[part]}
-            for label, pairs in (("lra + it", each.added), ("released − it", each.removed)):
+            both = [("lra + it", each.added), ("released − it", each.removed)]
+            for label, pairs in both[: 1 + bool(each.removed)]:
                 pair = pairs.get(part)
                 row[label] = _signed(pair.iqm) if pair else _NOTHING
                 row[f"{label}: better"] = _share(pair.improved) if pair else _NOTHING
