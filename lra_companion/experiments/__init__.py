@@ -14,6 +14,7 @@ from lra_companion.experiments.groups import GROUPS, Group, TunedSettings, Tunin
 from lra_companion.experiments.losses import LocalLossParameters
 from lra_companion.experiments.reduction import ReductionParameters
 from lra_companion.experiments.regularisation import RegularisationParameters
+from lra_companion.experiments.released_code import ReleasedCodeParameters, ReleasedCodeSettings
 from lra_companion.experiments.tasks import TasksParameters
 from lra_companion.experiments.vanishing_gradients import VanishingParameters
 
@@ -30,6 +31,8 @@ __all__ = [
     "NotebookParameters",
     "ReductionParameters",
     "RegularisationParameters",
+    "ReleasedCodeParameters",
+    "ReleasedCodeSettings",
     "TasksParameters",
     "TunedSettings",
     "TuningPlan",
@@ -48,6 +51,7 @@ NOTEBOOKS: dict[str, type[NotebookParameters]] = {
         RegularisationParameters,
         ReductionParameters,
         BaselineParameters,
+        ReleasedCodeParameters,
     )
 }
 """Parameters of each notebook, by its name and in the order of the book."""
