@@ -180,6 +180,8 @@ def published_profile(name: str, published: Path) -> str:
     """
     missing, profile = 0, ""
     for profile in PUBLISHED_PROFILES:
+        if name not in profile_parameters(profile):
+            continue
         try:
             missing = len(missing_runs(profile, ResultStore(published / profile), [name]))
         except UntunedError:
