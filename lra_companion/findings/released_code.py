@@ -15,7 +15,13 @@ from lra_companion.config import RELEASED_PARTS, ReleasedPart, RunConfig, TaskNa
 from lra_companion.experiments import ReleasedCodeParameters
 from lra_companion.findings.outcomes import BOOTSTRAP_SEED, Outcome, direction, listed, outcome_of
 from lra_companion.reporting import TASK_TITLES, condition
-from lra_companion.statistics import Estimate, PairedDifference, iqm_interval, paired_difference
+from lra_companion.statistics import (
+    Estimate,
+    PairedDifference,
+    iqm_interval,
+    paired_difference,
+    wilson_interval,
+)
 from lra_companion.training import RunResult
 
 
@@ -63,7 +69,7 @@ class Fidelity:
 
     outcomes: by condition, "readout", "lra" and "lra_released", with Ω "lra, α = ...". added: LRA with one part as released
     minus LRA; removed: the public code with one part as described minus the public code; ends: the public code minus LRA, all
-    with Ω. omega: of both ends, with Ω minus without.
+    with Ω. added_solved: share of runs solved with the part added. omega: of both ends, with Ω minus without.
 
     start: (vi) of both ends, the accuracy from the released start minus that from 0. selection: (vii), the best on the
     validation set minus the accuracy on the test set. nan: (viii), iterations after which a run ended, by seed, or None.
@@ -72,6 +78,7 @@ class Fidelity:
     task: TaskName
     outcomes: dict[str, Outcome]
     added: dict[ReleasedPart, PairedDifference]
+    added_solved: dict[ReleasedPart, Estimate]
     removed: dict[ReleasedPart, PairedDifference]
     ends: PairedDifference
     omega: dict[str, PairedDifference]
@@ -149,6 +156,10 @@ def _of_task(
             part: compare(results(lambda seed, part=part: parameters.added_run(part, task, seed)), described)
             for part in parameters.added_parts
         },
+        added_solved={
+            part: _solved(results(lambda seed, part=part: parameters.added_run(part, task, seed)))
+            for part in parameters.added_parts
+        },
         removed={
             part: compare(results(lambda seed, part=part: parameters.removed_run(part, task, seed)), released)
             for part in parameters.removed_parts
@@ -162,6 +173,10 @@ def _of_task(
         selection=selection,
         nan={r.config.seed: r.iterations if r.status == "diverged" else None for r in nan_runs},
     )
+
+
+def _solved(results: Sequence[RunResult]) -> Estimate:
+    return wilson_interval(sum(result.solved for result in results), len(results))
 
 
 def _scores(results: Sequence[RunResult]) -> dict[int, float]:
@@ -404,7 +419,16 @@ def accuracy_table(found: Sequence[Fidelity]) -> pd.DataFrame:
                 pair = pairs.get(part)
                 row[label] = _signed(pair.iqm) if pair else _NOTHING
                 row[f"{label}: better"] = _share(pair.improved) if pair else _NOTHING
+            row["lra + it: solved"] = (
+                _share(each.added_solved[part]) if part in each.added_solved else _NOTHING
+            )
             rows.append(row)
+        row = {
+            "task": each.title,
+            "difference": "none: lra",
+            "lra + it: solved": _share(_with_omega(each, "lra").solved),
+        }
+        rows.append(dict.fromkeys(rows[-1], _NOTHING) | row)
     return pd.DataFrame(rows).set_index(["task", "difference"])
 
 
@@ -423,20 +447,21 @@ def fidelity_finding(
         verb = direction(each.ends.iqm, "is better", "is worse", "is not clearly different")
         values = [_with_omega(each, name).accuracy.value for name in ("lra_released", "lra")]
         ends.append(f"{verb} on {each.title} ({values[0]:.2f} against {values[1]:.2f})")
-    turned = {
-        PART_TITLES[d.part]: turn(compared, f"+ {d.part}", "lra", alpha).to_base
+    to_exact = {
+        PART_TITLES[d.part]: turn(compared, f"+ {d.part}", "lra", alpha).to_exact
         for d in DIFFERENCES[:_LISTED]
         if d.part
     }
-    most = max(turned, key=lambda title: np.nan_to_num(turned[title]))
+    nearest = min(to_exact, key=lambda title: np.nan_to_num(to_exact[title], nan=np.inf))
     ended = [at for each in found for at in each.nan.values()]
     return (
         f"With regularisation (α = {alpha:g}) the update of the hidden weights as released stands at "
         f"{_degrees(released.to_base)} to that as described (from the exact gradient: {_degrees(released.to_exact)} as "
         f"released, {_degrees(described.to_exact)} as described; medians), and after {parameters.max_iterations} iterations "
-        f"the released rule {listed(ends)}. Of the five differences of the list that change gradients, {most} alone turns the "
-        f"described update most ({_degrees(turned[most])}); each by itself, {_clear_effects(found)}; and without the guard "
-        f"{sum(at is not None for at in ended)} of {len(ended)} regularised released runs end in NaN."
+        f"the released rule {listed(ends)}. Of the five differences of the list that change gradients {nearest} alone "
+        f"brings the described update nearest to the exact gradient ({_degrees(to_exact[nearest])}); one by one, "
+        f"{'; '.join(map(_clear_effects, found))}; and without the guard {sum(at is not None for at in ended)} of "
+        f"{len(ended)} regularised released runs end in NaN."
     )
 
 
@@ -478,15 +503,15 @@ def _after(found: Fidelity) -> str:
     return f" (half of them within {np.median(ended):.0f} iterations)" if ended else ""
 
 
-def _clear_effects(found: Sequence[Fidelity]) -> str:
-    """Which differences, alone, clearly changed the accuracy of LRA, and which way."""
-    clauses = []
-    for each in found:
-        for part, pair in each.added.items():
-            verb = direction(pair.iqm, "raises", "lowers", "")
-            if verb:
-                clauses.append(f"{PART_TITLES[part]} {verb} accuracy on {each.title} ({_signed(pair.iqm)})")
-    return listed(clauses) if clauses else "none clearly changes accuracy"
+def _clear_effects(found: Fidelity) -> str:
+    """On one task: which differences, alone, clearly changed the accuracy of LRA, and which way."""
+    rises, falls = [], []
+    for part, pair in found.added.items():
+        side = {"raises": rises, "lowers": falls}.get(direction(pair.iqm, "raises", "lowers", ""))
+        if side is not None:
+            side.append(f"{PART_TITLES[part].split()[0]} ({pair.iqm.value:+z.2f})")
+    clauses = [f"{verb} with {listed(side)}" for verb, side in (("rises", rises), ("falls", falls)) if side]
+    return f"accuracy on {found.title} {listed(clauses) if clauses else 'changes clearly with none'}"
 
 
 REFERENCE = resources.files("lra_companion") / "data" / "released_measurements.csv"
