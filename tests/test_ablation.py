@@ -139,19 +139,22 @@ def test_both_ends_equal_the_slow_references() -> None:
 
 @pytest.mark.parametrize("part", RELEASED_PARTS)
 def test_each_switch_changes_the_gradient_where_it_should(part: ReleasedPart) -> None:
-    """From either end; parts that are about Ω only where there is Ω."""
-    parameters, batch = random_problem(SHAPE, seed=5)
+    """From either end; parts that are about Ω only where there is Ω. Over more steps the first may get too little to see."""
+    parameters, batch = random_problem(replace(SHAPE, steps=3), seed=5)
+    stronger = [s | {"target_step_size": 10 * s["target_step_size"]} for s in VARIETY]
     others = [other for other in RELEASED_PARTS if other != part]
     for without, having in (([], [part]), (others, list(RELEASED_PARTS))):
-        one, other = (gradients_of(r, parameters, batch, inner_steps=2) for r in (without, having))
-        for run, settings in enumerate(VARIETY):
+        one, other = (
+            ablation(r, stronger, inner_steps=2).gradients(parameters, batch)[0] for r in (without, having)
+        )
+        for run, settings in enumerate(stronger):
             moved = max(
                 float((getattr(one, n)[run] - getattr(other, n)[run]).abs().max()) for n in Weights._fields
             )
             if part in OMEGA_PARTS and settings["regularisation_strength"] == 0:
                 assert moved == 0
             else:
-                assert moved > 1e-13, (part, settings)  # rounding moves it by 1e-17
+                assert moved > 1e-9, (part, settings)  # rounding moves it by 1e-17
 
 
 @pytest.mark.parametrize("part", [part for part in RELEASED_PARTS if part != "diagonal_slope"])
