@@ -15,24 +15,14 @@ from lra_companion.findings.regularisation import (
     regularisation_finding,
     strength_series,
 )
-from lra_companion.findings.released_code import (
-    DIFFERENCES,
-    PART_TITLES,
-    Comparison,
-    Difference,
-    Fidelity,
-    Turn,
+from lra_companion.findings.released_code import DIFFERENCES, PART_TITLES, Difference, Fidelity, fidelity
+from lra_companion.findings.released_gradients import Comparison, Turn, comparisons, turn, turns_by_seed
+from lra_companion.findings.released_sentences import fidelity_finding, omega_sentence, protocol_sentences
+from lra_companion.findings.released_tables import (
     accuracy_table,
     at_a_glance,
-    comparisons,
-    fidelity,
-    fidelity_finding,
     gradient_table,
-    omega_sentence,
-    protocol_sentences,
     reference_table,
-    turn,
-    turns_by_seed,
 )
 from lra_companion.findings.tasks import ReadoutLevel, readout_levels, readout_sentence
 
