@@ -176,18 +176,21 @@ def estimate_text(estimate: Estimate) -> str:
 
 
 def verdict_table(found: Sequence[Judgement], sources: Sequence[Source]) -> pd.DataFrame:
-    """``verdict_rows`` for a page."""
-    return pd.DataFrame(verdict_rows(found, sources)).set_index(["claim", "method", "verdict", "where"])
+    """``verdict_rows`` for a page; what is the same for all of a claim's rows stands in ``quantity_table``."""
+    table = pd.DataFrame(verdict_rows(found, sources)).drop(columns=["must lie", "chapter", "profile"])
+    return table.set_index(["claim", "method", "verdict", "where"])
 
 
-def quantity_table() -> pd.DataFrame:
-    """What decides on each claim, as it was fixed beforehand."""
+def quantity_table(sources: Sequence[Source]) -> pd.DataFrame:
+    """What decides on each claim, as it was fixed beforehand, and by which chapter's runs under which profile."""
     rows = [
         {
             "claim": claim.number,
             "in our words": claim.statement,
             "judged by": claim.quantity,
             "must lie": str(claim.threshold),
+            "chapter": claim.chapter,
+            "profile": _of_chapter(claim.chapter, sources).profile or "none is complete",
         }
         for claim in CLAIMS
     ]
