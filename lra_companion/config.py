@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +32,16 @@ TaskName = Literal[
 ]
 LocalLossName = Literal["mse", "log_penalty", "huber", "l1", "cosine"]
 ReleasedLossName = Literal["mse", "log_penalty"]
+ReleasedPart = Literal[
+    "full_differentiation",
+    "moving_targets",
+    "pull_to_state",
+    "diagonal_slope",
+    "omega_on_input",
+    "carried_loss",
+    "omega_at_state",
+    "no_first_step",
+]
 Reduction = Literal["mean", "per_example"]
 ClipMode = Literal["clip", "normalise"]
 Scope = Literal["batch", "example"]
@@ -141,6 +151,36 @@ class LRAReleasedConfig(StrictModel):
     clip_norm: NonNegative = 1.0
     regularisation_strength: NonNegative = 0.0
     released_nan: bool = False
+    needs_diagonal: ClassVar[bool] = True
+
+
+RELEASED_PARTS: tuple[ReleasedPart, ...] = get_args(ReleasedPart)
+"""Differences between the described method and the public code that change gradients, in the order of the book's table."""
+
+
+def _each_once(parts: list[ReleasedPart]) -> list[ReleasedPart]:
+    if len(set(parts)) < len(parts):
+        raise ValueError("entries must differ from one another")
+    return sorted(parts, key=RELEASED_PARTS.index)  # equal configs must have equal keys
+
+
+class LRAAblationConfig(StrictModel):
+    """LRA with some of the public code's differences: ``released`` names them (``learners.ablation``). The letters: beta =
+    target_step_size, K = inner_steps, c = clip_norm (0: off), alpha = regularisation_strength.
+    """
+
+    name: Literal["lra_ablation"]
+    released: Annotated[list[ReleasedPart], AfterValidator(_each_once)] = []
+    local_loss: ReleasedLossName = "log_penalty"
+    target_step_size: Positive = 1.0
+    inner_steps: Annotated[int, Field(ge=1, le=1000)] = 10
+    clip_norm: NonNegative = 1.0
+    regularisation_strength: NonNegative = 0.0
+
+    @property
+    def needs_diagonal(self) -> bool:
+        """Whether Ω reads the diagonal of (B, H)."""
+        return "diagonal_slope" in self.released
 
 
 class TPTTConfig(StrictModel):
@@ -158,7 +198,8 @@ class TPTTConfig(StrictModel):
 
 
 LearnerConfig = Annotated[
-    LRAConfig | BPTTConfig | ReadoutConfig | LRAReleasedConfig | TPTTConfig, Field(discriminator="name")
+    LRAConfig | BPTTConfig | ReadoutConfig | LRAReleasedConfig | LRAAblationConfig | TPTTConfig,
+    Field(discriminator="name"),
 ]
 
 
@@ -191,9 +232,11 @@ class RunConfig(StrictModel):
     @model_validator(mode="after")
     def _batch_fits_the_diagonal(self) -> Self:
         learner, size, hidden = self.learner, self.protocol.batch_size, self.network.hidden_size
-        if isinstance(learner, LRAReleasedConfig) and learner.regularisation_strength > 0 and size > hidden:
+        if not isinstance(learner, LRAReleasedConfig | LRAAblationConfig):
+            return self
+        if learner.needs_diagonal and learner.regularisation_strength > 0 and size > hidden:
             raise ValueError(
-                f"protocol.batch_size = {size}: lra_released with regularisation needs at most network.hidden_size = {hidden}"
+                f"protocol.batch_size = {size}: {learner.name} with regularisation needs at most network.hidden_size = {hidden}"
             )
         return self
 

@@ -31,6 +31,7 @@ from lra_companion.experiments import (
     UntunedError,
     did_you_mean,
 )
+from lra_companion.fidelity import MEASURED_FOLDER
 from lra_companion.progress import FILE_VARIABLE, follow
 from lra_companion.store import ResultStore
 
@@ -161,11 +162,17 @@ def profile_runs(profile: str) -> dict[str, list[RunConfig]]:
 
 
 def missing_runs(profile: str, store: ResultStore, chapters: Iterable[str] | None = None) -> list[RunConfig]:
-    """Runs of a profile, or of some of its chapters, that the store does not hold, each once."""
+    """Runs of a profile, or of some of its chapters, that the store does not hold, each once; also those that it holds and that
+    were to be measured.
+    """
     wanted: dict[str, RunConfig] = {}
+    closer: set[str] = set()
     for name in profile_parameters(profile) if chapters is None else chapters:
-        wanted |= {run.key(): run for run in parameters_of(name, profile, {}, ".", 1).runs()}
-    return [run for run in wanted.values() if run not in store]
+        parameters = parameters_of(name, profile, {}, ".", 1)
+        wanted |= {run.key(): run for run in parameters.runs()}
+        closer |= {run.key() for run in parameters.measured_runs()}
+    measured = ResultStore(store.path / MEASURED_FOLDER)
+    return [run for key, run in wanted.items() if run not in store or (key in closer and run not in measured)]
 
 
 def published_profile(name: str, published: Path) -> str:
@@ -175,6 +182,8 @@ def published_profile(name: str, published: Path) -> str:
     """
     missing, profile = 0, ""
     for profile in PUBLISHED_PROFILES:
+        if name not in profile_parameters(profile):
+            continue
         try:
             missing = len(missing_runs(profile, ResultStore(published / profile), [name]))
         except UntunedError:

@@ -22,7 +22,9 @@ def train(
             help="temporal_order, temporal_order_3bit, random_permutation, adding or sequential_digits."
         ),
     ],
-    learner: Annotated[str, typer.Option(help="lra, bptt, readout, lra_released or tptt.")] = "lra",
+    learner: Annotated[
+        str, typer.Option(help="lra, bptt, readout, lra_released, lra_ablation or tptt.")
+    ] = "lra",
     sequence_length: Annotated[int, typer.Option(help="T, time steps; 64 or 8 for sequential_digits.")] = 20,
     hidden_size: Annotated[int | None, typer.Option(help="H, hidden units.")] = None,
     optimiser: Annotated[str | None, typer.Option(help="sgd, nesterov, adam, rmsprop or adagrad.")] = None,
@@ -46,6 +48,10 @@ def train(
     released_nan: Annotated[
         bool | None,
         typer.Option("--released-nan", help="lra_released: NaN where |d| = 0, as in the public code."),
+    ] = None,
+    released: Annotated[
+        list[str] | None,
+        typer.Option(help="lra_ablation: a difference that is as released; any number of times."),
     ] = None,
     inverse_learning_rate: Annotated[
         float | None, typer.Option(help="tptt: step size of the inverse, eq. 12.")
@@ -80,6 +86,7 @@ def train(
         "regularise_readout": regularise_readout,
         "regularise_input": regularise_input,
         "released_nan": released_nan,
+        "released": released or None,
         "inverse_learning_rate": inverse_learning_rate,
         "inverse_noise": inverse_noise,
     }

@@ -37,6 +37,12 @@ LEARNERS: dict[str, dict[str, Any]] = {
         "inverse_noise": 0.1,
         "clip_norm": 0.05,
     },
+    "lra_ablation_omega": {
+        "name": "lra_ablation",
+        "inner_steps": 2,
+        "released": ["full_differentiation", "diagonal_slope"],
+        "regularisation_strength": 0.3,
+    },
 }
 OPTIMISERS = ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]
 

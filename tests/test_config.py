@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from lra_companion import config as config_module
 from lra_companion.config import (
     BPTTConfig,
+    LRAAblationConfig,
     LRAConfig,
     LRAReleasedConfig,
     NetworkConfig,
@@ -166,6 +167,7 @@ def test_every_optimiser_is_accepted(name: str) -> None:
         ({"name": "lra"}, LRAConfig),
         ({"name": "lra_released"}, LRAReleasedConfig),
         ({"name": "tptt"}, TPTTConfig),
+        ({"name": "lra_ablation"}, LRAAblationConfig),
     ],
 )
 def test_the_learner_s_name_decides_its_model(learner: dict[str, Any], kind: type) -> None:
@@ -277,7 +279,7 @@ def test_unknown_choices(path: str, value: Any) -> None:
     [
         ("task.name", TASKS),
         ("optimiser.name", ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]),
-        ("learner.name", ["lra", "bptt", "readout", "lra_released", "tptt"]),
+        ("learner.name", ["lra", "bptt", "readout", "lra_released", "lra_ablation", "tptt"]),
         ("learner.local_loss", ["mse", "log_penalty", "huber", "l1", "cosine"]),
         ("learner.reduction", ["mean", "per_example"]),
         ("learner.clip_mode", ["clip", "normalise"]),
@@ -484,6 +486,10 @@ TPTT_VALUES = {
     "inverse_noise": 0.2,
     "clip_norm": 0.0,
 }
+ABLATION_VALUES: dict[str, Any] = {
+    **{name: value for name, value in RELEASED_VALUES.items() if name != "released_nan"},
+    "released": ["carried_loss", "diagonal_slope"],
+}
 
 
 def fields_of(model: type[BaseModel], prefix: str) -> set[str]:
@@ -523,6 +529,14 @@ def test_every_changed_field_changes_the_key() -> None:
     for name, value in TPTT_VALUES.items():
         keys[f"tptt.{name}"] = RunConfig.model_validate(with_learner({**TPTT, name: value})).key()
     keys["tptt"] = RunConfig.model_validate(with_learner(TPTT)).key()
+    assert set(ABLATION_VALUES) | {"name"} == set(LRAAblationConfig.model_fields)
+    ablation = {name: value for name, value in RELEASED.items() if name != "released_nan"} | {
+        "name": "lra_ablation",
+        "released": ["carried_loss"],
+    }
+    for name, value in ABLATION_VALUES.items():
+        keys[f"lra_ablation.{name}"] = RunConfig.model_validate(with_learner({**ablation, name: value})).key()
+    keys["lra_ablation"] = RunConfig.model_validate(with_learner(ablation)).key()
     keys["lra_released"] = RunConfig.model_validate(with_learner(RELEASED)).key()
     keys["bptt"] = RunConfig.model_validate(with_learner(BPTT)).key()
     keys["readout"] = RunConfig.model_validate(with_learner({"name": "readout"})).key()

@@ -224,12 +224,12 @@ def test_settings_are_those_of_the_task_and_length() -> None:
 
 
 def test_a_condition_may_be_confined_to_some_lengths() -> None:
-    only = {"lra, α*": [30], "lra": [20]}
+    only = {"lra, α*": [30], "lra": [20], "lra, α = 0.5": []}
     parameters = RegularisationParameters.checked(VALUES | {"only_lengths": only})
     at_20, at_30 = ([each.label for each in parameters.conditions_at(length)] for length in (20, 30))
     assert at_20 == ["readout", "lra", "lra + Ω"]
-    assert at_30 == ["readout", "lra + Ω", "lra, α = 0.1", "lra, α = 0.5"]
-    assert len(parameters.runs()) == 2 * 3 * (3 + 4)
+    assert at_30 == ["readout", "lra + Ω", "lra, α = 0.1"]
+    assert len(parameters.runs()) == 2 * 3 * (3 + 3)
     assert ("temporal_order", 30, "lra") not in parameters.needs()
 
 
@@ -466,7 +466,8 @@ def test_no_profile_shows_the_seed_that_chose_its_settings(profile: str) -> None
 
 def test_the_chapter_of_verdicts_comes_after_those_it_judges() -> None:
     for profile in PROFILES:
-        assert list(notebooks.profile_parameters(profile)) == list(NOTEBOOKS)
+        chapters = list(notebooks.profile_parameters(profile))
+        assert chapters == [name for name in NOTEBOOKS if name in chapters] and chapters[-1] == "10_claims"
     assert list(NOTEBOOKS)[-1] == "10_claims"
     published = notebooks.profile_parameters("paper")["10_claims"]["profiles"]
     assert tuple(published) == notebooks.PUBLISHED_PROFILES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lra_companion import ResultStore, notebooks, train
+from lra_companion.fidelity import MEASURED_FOLDER
 from lra_companion.store import environment
 from lra_companion.training import RunResult
 from lra_companion.tuning import TRIALS, candidates, chosen, searches, trial
@@ -19,8 +20,8 @@ def test_the_published_book_needs_no_training() -> None:
 
 
 def test_no_file_is_damaged_or_of_another_method() -> None:
-    for folder in (STORE.path, TRIALS):
-        files = list(folder.iterdir())
+    for folder in (STORE.path, STORE.path / MEASURED_FOLDER, TRIALS):
+        files = [file for file in folder.iterdir() if file.is_file()]
         assert len(list(ResultStore(folder).load_all())) == len(files) > 0
 
 

@@ -211,8 +211,12 @@ def test_every_flipped_bit_is_noticed(store: ResultStore) -> None:
         file.write_bytes(bytes(spoilt))
         found = store.get(RESULT.config)
         # White space between tokens would be no damage, but there is none.
-        assert found is None, f"byte {position}: {sound[position : position + 1]!r}"
-        assert not file.exists()
+        if (
+            found is not None
+        ):  # 1E-5 is 1e-5, and another last digit may be the same float64: then nothing is damaged
+            assert outcome(found) == outcome(RESULT)
+            assert found.duration_seconds == RESULT.duration_seconds
+        assert (found is None) != file.exists()
 
 
 def test_bytes_that_are_no_text(store: ResultStore) -> None:

@@ -15,6 +15,7 @@ from lra_companion.experiments.groups import GROUPS, Group, TunedSettings, Tunin
 from lra_companion.experiments.losses import LocalLossParameters
 from lra_companion.experiments.reduction import ReductionParameters
 from lra_companion.experiments.regularisation import RegularisationParameters
+from lra_companion.experiments.released_code import ReleasedCodeParameters, ReleasedCodeSettings
 from lra_companion.experiments.tasks import TasksParameters
 from lra_companion.experiments.vanishing_gradients import VanishingParameters
 
@@ -32,6 +33,8 @@ __all__ = [
     "NotebookParameters",
     "ReductionParameters",
     "RegularisationParameters",
+    "ReleasedCodeParameters",
+    "ReleasedCodeSettings",
     "TasksParameters",
     "TrainingParameters",
     "TunedSettings",
@@ -51,6 +54,7 @@ NOTEBOOKS: dict[str, type[NotebookParameters]] = {
         RegularisationParameters,
         ReductionParameters,
         BaselineParameters,
+        ReleasedCodeParameters,
         ClaimsParameters,
     )
 }

@@ -67,6 +67,10 @@ class NotebookParameters(StrictModel):
         """Every run the notebook shows."""
         raise NotImplementedError
 
+    def measured_runs(self) -> list[RunConfig]:
+        """Those of them whose networks are measured as well (``fidelity.measure_many``)."""
+        return []
+
 
 def did_you_mean(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     """The end of an error message about an unknown name: the nearest known one, or all."""

@@ -15,25 +15,51 @@ from lra_companion.findings.regularisation import (
     regularisation_finding,
     strength_series,
 )
+from lra_companion.findings.released_code import DIFFERENCES, PART_TITLES, Difference, Fidelity, fidelity
+from lra_companion.findings.released_gradients import Comparison, Turn, comparisons, turn, turns_by_seed
+from lra_companion.findings.released_sentences import fidelity_finding, omega_sentence, protocol_sentences
+from lra_companion.findings.released_tables import (
+    accuracy_table,
+    at_a_glance,
+    gradient_table,
+    reference_table,
+)
 from lra_companion.findings.tasks import ReadoutLevel, readout_levels, readout_sentence
 
 __all__ = [
+    "DIFFERENCES",
+    "PART_TITLES",
+    "Comparison",
+    "Difference",
+    "Fidelity",
     "Outcome",
     "Panel",
     "ReadoutLevel",
+    "Turn",
+    "accuracy_table",
+    "at_a_glance",
     "baselines_finding",
     "by_task",
     "clipping_effects",
     "clipping_finding",
     "clipping_series",
+    "comparisons",
+    "fidelity",
+    "fidelity_finding",
+    "gradient_table",
     "in_focus",
     "longest_solved",
     "losses_finding",
+    "omega_sentence",
     "panels",
+    "protocol_sentences",
     "readout_levels",
     "readout_sentence",
+    "reference_table",
     "regularisation_differences",
     "regularisation_finding",
     "strength_series",
     "summary",
+    "turn",
+    "turns_by_seed",
 ]

@@ -187,4 +187,4 @@ def angles_sentence(parameters: VanishingParameters, results: Sequence[RunResult
         names = [name for name in degrees if name.startswith("lra") and "released" not in name]
         plain, omega = (degrees[name] for name in names)
         clauses.append(f"{plain:.0f} without Ω and {omega:.0f} with it on {TASK_TITLES[task]}")
-    return f"In degrees, LRA's gradient stands at {listed(clauses)}."
+    return f"Before training the gradient of LRA stands, in degrees, at {listed(clauses)}."

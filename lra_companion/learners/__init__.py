@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lra_companion.learners.ablation import LRAAblation
 from lra_companion.learners.base import Diagnostics, Learner
 from lra_companion.learners.bptt import BPTT
 from lra_companion.learners.lra import LRA
@@ -17,6 +18,7 @@ LEARNERS: dict[str, Callable[[Sequence[Any], Sequence[int]], Learner]] = {
     "bptt": BPTT,
     "readout": Readout,
     "lra_released": LRAReleased,
+    "lra_ablation": LRAAblation,
     "tptt": TPTT,
 }
 """Learning rules by name; a config's ``name`` is the key."""
@@ -27,17 +29,15 @@ __all__ = ["LEARNERS", "Diagnostics", "Learner", "make_learner"]
 def make_learner(configs: Sequence[Any], seeds: Sequence[int] = ()) -> Learner:
     """The learning rule for R runs, one config per run, and for a rule that draws random numbers (tptt) one seed per run.
 
-    Raises ValueError if the configs differ in what shapes the computation: name, inner_steps or local_loss. All other settings
-    may differ by run. Also if seeds are needed and missing, or not as many as the configs.
+    Raises ValueError if the configs differ in what shapes the computation: name, inner_steps, local_loss or released. All other
+    settings may differ by run. Also if seeds are needed and missing, or not as many as the configs.
     """
     if not configs:
         raise ValueError("configs = []: at least one learner config is needed")
-    for field in ("name", "inner_steps", "local_loss"):
-        values = {getattr(config, field, None) for config in configs}
+    for field in ("name", "inner_steps", "local_loss", "released"):
+        values = {str(getattr(config, field, None)) for config in configs}
         if len(values) > 1:
-            raise ValueError(
-                f"learner.{field} = {sorted(map(str, values))}: runs trained side by side must share it"
-            )
+            raise ValueError(f"learner.{field} = {sorted(values)}: runs trained side by side must share it")
     if seeds and len(seeds) != len(configs):
         raise ValueError(f"{len(seeds)} seeds for {len(configs)} configs: every run has one of each")
     return LEARNERS[configs[0].name](configs, seeds)

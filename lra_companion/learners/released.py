@@ -68,7 +68,7 @@ class LRAReleased(BaseLearner):
     def __init__(self, configs: Sequence[LRAReleasedConfig], seeds: Sequence[int] = ()) -> None:
         super().__init__(configs, seeds)
         self.inner_steps = configs[0].inner_steps
-        self.loss_value = _VALUES[configs[0].local_loss]
+        self.loss_value = LOSS_VALUES[configs[0].local_loss]
         self.loss_derivative = LOCAL_LOSSES[configs[0].local_loss].derivative
         self.regularised = any(config.regularisation_strength > 0 for config in configs)
         self.clips = any(config.clip_norm > 0 for config in configs)
@@ -86,7 +86,7 @@ class LRAReleased(BaseLearner):
 
 # log(1 + x^2) and not log1p: the losses measured from the public code are whole multiples of what rounding 1 + x^2 leaves. In
 # float32 a difference below 2.4e-4 is then a loss of 0, and step 5b asks whether the loss is 0.
-_VALUES: dict[ReleasedLossName, Callable[[Tensor], Tensor]] = {
+LOSS_VALUES: dict[ReleasedLossName, Callable[[Tensor], Tensor]] = {
     "mse": torch.square,
     "log_penalty": lambda difference: (1 + difference.square()).log_(),
 }
