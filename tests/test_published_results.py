@@ -39,9 +39,13 @@ def test_settings_of_a_profile_are_those_the_trials_chose(profile: str) -> None:
 
 
 def shortest_runs() -> list[str]:
-    """The keys of the published runs that took least, one for each of three learners."""
+    """The keys of the published runs that took least, one for each of three learners; those made here as elsewhere first."""
     found: dict[str, RunResult] = {}
-    for result in sorted(STORE.load_all(), key=lambda result: result.duration_seconds):
+
+    def cost(result: RunResult) -> tuple[bool, float]:
+        return STORE.made_with(result.config) != environment(), result.duration_seconds
+
+    for result in sorted(STORE.load_all(), key=cost):
         found.setdefault(result.config.learner.name, result)
     return [result.config.key() for result in list(found.values())[:3]]
 
