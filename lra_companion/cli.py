@@ -1,4 +1,4 @@
-"""The shell's way in: train, notebook, reproduce, book, sweep, status, tune.
+"""The shell's way in: train, notebook, reproduce, book, sweep, status, claims, tune.
 
 Exit codes: 0 done; 2 bad input, with one line on stderr that names field, value and what is allowed; 1 anything else.
 """
@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lra_companion import notebooks, tuning
-from lra_companion.experiments import did_you_mean
+from lra_companion.claims_command import claims
+from lra_companion.experiments import ClaimsParameters, did_you_mean
 from lra_companion.store import ResultStore
 from lra_companion.sweep import SweepError, train_many
 from lra_companion.train_command import AsJson, train
@@ -57,6 +58,7 @@ def main() -> None:
 
 
 app.command()(train)
+app.command()(claims)
 
 
 @app.command(
@@ -87,8 +89,8 @@ def reproduce(
 ) -> None:
     """Train what the store does not hold yet, run every notebook, build the book."""
     notebooks.profile_runs(profile)  # wrong parameters stop here, before anything is done
-    chapters = dict.fromkeys(notebooks.profile_parameters(profile), profile)
-    _build_book(chapters, {profile: results}, build, _jobs(jobs))
+    chapters = dict.fromkeys(notebooks.profile_parameters(profile), (profile, results))
+    _build_book(chapters, build, _jobs(jobs))
 
 
 @app.command()
@@ -101,8 +103,11 @@ def book(
     """Build the book from the committed results, training nothing: each chapter under the profile `paper` where its runs are
     complete, else under `quick`.
     """
-    chapters = {name: notebooks.published_profile(name, PUBLISHED) for name in notebooks.NOTEBOOKS}
-    _build_book(chapters, {profile: PUBLISHED / profile for profile in chapters.values()}, build, jobs=1)
+    shown = {name: notebooks.published_profile(name, PUBLISHED) for name in notebooks.NOTEBOOKS}
+    chapters = {name: (profile, PUBLISHED / profile) for name, profile in shown.items()}
+    claims_chapter = ClaimsParameters.chapter  # reads the others' runs, each under its own profile
+    chapters[claims_chapter] = (shown[claims_chapter], PUBLISHED)
+    _build_book(chapters, build, jobs=1)
     if picture is not None:
         notebooks.save_figure(build / "notebooks" / "05_regularisation.ipynb", "fig-accuracy", picture)
 
@@ -202,14 +207,14 @@ def _asked(searches: Iterable[tuning.Place], only: dict[str, list[Any] | None]) 
     return left
 
 
-def _build_book(chapters: dict[str, str], stores: dict[str, Path], build: Path, jobs: int) -> None:
-    """Each chapter under its profile, from that profile's store; then the site."""
+def _build_book(chapters: dict[str, tuple[str, Path]], build: Path, jobs: int) -> None:
+    """Each chapter under its profile and from its results; then the site."""
     notebooks.copy_book(build)
-    for name, profile in chapters.items():
+    for name, (profile, results) in chapters.items():
         _timed(
             name,
-            lambda name=name, profile=profile: notebooks.run_notebook(
-                name, profile, {}, build / "notebooks", stores[profile], jobs
+            lambda name=name, profile=profile, results=results: notebooks.run_notebook(
+                name, profile, {}, build / "notebooks", results, jobs
             ),
         )
     _timed("book", lambda: notebooks.build_site(build))

@@ -53,7 +53,9 @@ class NotebookFailedError(RuntimeError):
 
 
 def profile_parameters(profile: str) -> dict[str, dict[str, Any]]:
-    """Parameters of each notebook under a profile. Raises ValueError for an unknown profile, notebook, name or value."""
+    """Parameters of each notebook under a profile, in the order of the book. Raises ValueError for an unknown profile,
+    notebook, name or value.
+    """
     document = _profile(profile)
     document.pop(_TUNING, None)
     for name, values in document.items():
@@ -61,7 +63,7 @@ def profile_parameters(profile: str) -> dict[str, dict[str, Any]]:
             raise ValueError(f"profile {profile}: {name} = {values!r}: must map parameters to values")
         if name not in NOTEBOOKS:
             raise ValueError(f"profile {profile}: {name} is no notebook{did_you_mean(name, NOTEBOOKS)}")
-    return document
+    return {name: document[name] for name in NOTEBOOKS if name in document}
 
 
 _TUNING = "tuning"  # what a profile holds beside notebooks

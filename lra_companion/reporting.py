@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from lra_companion.config import RunConfig, TaskConfig, TaskName
-from lra_companion.experiments import NotebookParameters
+from lra_companion.experiments import TrainingParameters
 from lra_companion.tasks import make_task
 from lra_companion.training import RunResult
 
@@ -87,15 +87,24 @@ _CAUTIONS = {
 """What a page made with a small profile says about itself."""
 
 
-def origin(parameters: NotebookParameters, results: Sequence[RunResult]) -> str:
+def caution(profile: str) -> str:
+    """How far to trust what a profile made; empty where nothing stands against it."""
+    return _CAUTIONS.get(profile, "")
+
+
+def core_hours(results: Iterable[RunResult]) -> float:
+    """What runs took to train."""
+    return sum(result.duration_seconds for result in results) / 3600
+
+
+def origin(parameters: TrainingParameters, results: Sequence[RunResult]) -> str:
     """For a page: which profile made it, from how many runs, at what cost, and how far to trust it."""
-    core_hours = sum(result.duration_seconds for result in results) / 3600
     seeds = len(parameters.seeds)
     left_out = getattr(parameters, "left_out", "").strip()
     sentences = [
         f"Made with the profile {parameters.profile}: {len(results)} runs, {seeds} seed{'s' * (seeds != 1)}, "
-        f"{core_hours:.2g} core-hours of training.",
-        _CAUTIONS.get(parameters.profile, ""),
+        f"{core_hours(results):.2g} core-hours of training.",
+        caution(parameters.profile),
         left_out and f"Left out: {left_out}",
     ]
     return " ".join(filter(None, sentences))

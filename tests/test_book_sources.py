@@ -321,7 +321,7 @@ def test_shell_examples_are_understood(words):
         notebooks.parameters_of(values["name"], values["profile"], cli._changes(context.args), ".", 1)
     else:
         assert context.args == []
-        if "profile" in context.params:
+        if context.params.get("profile") is not None:
             assert (notebooks.PROFILES / f"{context.params['profile']}.yaml").exists()
 
 

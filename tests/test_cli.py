@@ -1,6 +1,7 @@
 """The shell: exit codes, one line on stderr for what is wrong, one JSON document on stdout, nothing written in vain."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lra_companion import RunConfig, cli, notebooks, train_command, training
+from lra_companion.claims import CLAIMS
 from lra_companion.store import ResultStore
 from lra_companion.training import train
 from runs import OPTIMISERS, outcome
@@ -115,6 +117,9 @@ WRONG = [
     ("tune --profile smoke --length 21 --results found", ["length = 21", "20"]),
     ("tune --profile smoke --length 8 --group lra_l1 --results found", ["nothing is left"]),
     ("sweep --profile none", ["profile = 'none'"]),
+    ("claims --profile smok", ["profile = 'smok'", "did you mean smoke"]),
+    ("claims --profile none --json", ["profile = 'none'", "known are"]),
+    ("claims 5", ["5"]),
     ("sweep --profile smoke --notebook 01_task", ["'01_task'", "did you mean 01_tasks"]),
 ]
 
@@ -404,7 +409,8 @@ def test_a_chapter_is_published_under_the_best_profile_that_is_complete(
     assert shell("book --build site").code == 0
     shown = {name: (profile, store) for name, profile, _, _, store, _ in asked}
     assert shown.pop("01_tasks") == ("quick", tmp_path / "published" / "quick")
-    assert set(shown) == set(notebooks.NOTEBOOKS) - {"01_tasks"}
+    assert shown.pop("10_claims") == ("quick", tmp_path / "published"), "it reads every profile's results"
+    assert set(shown) == set(notebooks.NOTEBOOKS) - {"01_tasks", "10_claims"}
     assert set(shown.values()) == {("smoke", tmp_path / "published" / "smoke")}
 
 
@@ -471,6 +477,60 @@ def test_tuning_writes_settings_that_the_chapters_take(
         notebooks.parameters_of("07_baselines", "smoke", {}, ".", 1)
 
 
+# claims
+
+
+def test_the_verdicts_that_come_with_the_repository(shell: Shell, tmp_path: Path) -> None:
+    done = shell("claims")
+    assert (done.code, done.err) == (0, "")
+    for claim in CLAIMS:
+        assert claim.statement in done.out and claim.quantity in done.out and str(claim.threshold) in done.out
+    data = json.loads(shell("claims --json").out, parse_constant=lambda name: pytest.fail(name))
+    assert len(data["verdicts"]) == 2 * len(CLAIMS)
+    for name, chapter in data["chapters"].items():
+        assert chapter["profile"] == notebooks.published_profile(name, cli.PUBLISHED)
+    for each in data["verdicts"]:
+        assert (each["verdict"] == "not run") == (not each["evidence"])
+        assert each["verdict"] in done.out
+        for piece in each["evidence"]:
+            assert piece["low"] <= piece["value"] <= piece["high"] and piece["where"] in done.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_results_nothing_is_judged(shell: Shell, tmp_path: Path) -> None:
+    for line in ("claims --results none", "claims --results none --profile smoke"):
+        done = shell(line)
+        assert (done.code, done.err) == (0, "")
+        assert done.out.count("not run") == 2 * len(CLAIMS) and "inconclusive" not in done.out
+        assert "No chapter's runs are complete" in done.out
+        assert re.search(r"03_clipping \(.*0 of \d+ runs of the profile (quick|smoke) are stored\)", done.out)
+        data = json.loads(shell(f"{line} --json").out)
+        assert {each["verdict"] for each in data["verdicts"]} == {"not run"}
+        assert {each["profile"] for each in data["verdicts"]} == {None}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verdicts_by_one_s_own_results(shell: Shell) -> None:
+    some = train(RunConfig.model_validate(SMALLEST))
+    for config in notebooks.profile_runs("smoke")["03_clipping"]:
+        ResultStore("own").put(replace(some, config=config, test_accuracy=0.5))
+    data = json.loads(shell("claims --results own --profile smoke --json").out)
+    found = {(each["claim"], each["method"]): each for each in data["verdicts"]}
+    assert found["2", "lra"]["verdict"] == "reproduced"
+    assert [piece["value"] for piece in found["2", "lra"]["evidence"]] == [0.0]
+    assert found["2", "lra"]["profile"] == "smoke"
+    assert {each["verdict"] for place, each in found.items() if place != ("2", "lra")} == {"not run"}
+    assert "Runs this short mean nothing" in shell("claims --results own --profile smoke").out
+    otherwise = json.loads(shell("claims --results own --json").out)
+    assert {each["verdict"] for each in otherwise["verdicts"]} == {"not run"}, "smoke is never published"
+
+
+def test_verdicts_from_a_folder_that_is_a_file(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("in the way")
+    done = shell("claims --results store")
+    assert done.code in (1, 2) and done.err.count("\n") == 1 and "store" in done.err
+
+
 @pytest.mark.parametrize("text", ["readout: 1", "- 1", "- {task: adding}", "- ["])
 def test_a_damaged_file_of_settings_is_named(text: str, shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "smoke.yaml").write_text(text)
@@ -483,5 +543,5 @@ def test_a_damaged_file_of_settings_is_named(text: str, shell: Shell, tmp_path: 
 def test_help_needs_no_input(shell: Shell) -> None:
     done = shell("--help")
     assert done.code == 0 and done.err == ""
-    for name in ("train", "notebook", "reproduce", "book", "sweep", "status", "tune"):
+    for name in ("train", "notebook", "reproduce", "book", "sweep", "status", "claims", "tune"):
         assert name in done.out

@@ -444,14 +444,14 @@ TUNED = [profile for profile in PROFILES if profile != "paper"]
 def test_every_profile_fits_every_notebook(profile: str) -> None:
     runs = notebooks.profile_runs(profile)
     assert set(runs) == set(NOTEBOOKS)
-    assert all(runs.values())
+    assert {name for name, asked in runs.items() if not asked} == {"10_claims"}, "which trains nothing"
 
 
 def test_the_paper_profile_fits_every_notebook() -> None:
     assert set(notebooks.profile_parameters("paper")) == set(NOTEBOOKS)
     for name in NOTEBOOKS:
         with contextlib.suppress(UntunedError):
-            assert notebooks.parameters_of(name, "paper", {}, ".", 1).runs()
+            assert notebooks.parameters_of(name, "paper", {}, ".", 1).runs() or name == "10_claims"
     for parameters in notebooks.comparisons("paper"):
         assert len(parameters.seeds) >= 10
         assert ("random_permutation", 30, "readout") in parameters.needs()
@@ -461,4 +461,13 @@ def test_the_paper_profile_fits_every_notebook() -> None:
 def test_no_profile_shows_the_seed_that_chose_its_settings(profile: str) -> None:
     plan = notebooks.tuning_plan(profile)
     for values in notebooks.profile_parameters(profile).values():
-        assert plan.seed not in values["seeds"]
+        assert plan.seed not in values.get("seeds", [])
+
+
+def test_the_chapter_of_verdicts_comes_after_those_it_judges() -> None:
+    for profile in PROFILES:
+        chapters = list(notebooks.profile_parameters(profile))
+        assert chapters == [name for name in NOTEBOOKS if name in chapters] and chapters[-1] == "10_claims"
+    assert list(NOTEBOOKS)[-1] == "10_claims"
+    published = notebooks.profile_parameters("paper")["10_claims"]["profiles"]
+    assert tuple(published) == notebooks.PUBLISHED_PROFILES

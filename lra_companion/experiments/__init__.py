@@ -6,8 +6,9 @@ A notebook's first cell checks its parameters here: a misspelt name or a wrong v
 
 from __future__ import annotations
 
-from lra_companion.experiments.base import NotebookParameters, did_you_mean
+from lra_companion.experiments.base import NotebookParameters, TrainingParameters, did_you_mean
 from lra_companion.experiments.baselines import BaselineParameters
+from lra_companion.experiments.claims import ClaimsParameters
 from lra_companion.experiments.clipping import ClippingParameters
 from lra_companion.experiments.comparison import READOUT, ComparisonParameters, Condition, UntunedError
 from lra_companion.experiments.groups import GROUPS, Group, TunedSettings, TuningPlan
@@ -23,6 +24,7 @@ __all__ = [
     "NOTEBOOKS",
     "READOUT",
     "BaselineParameters",
+    "ClaimsParameters",
     "ClippingParameters",
     "ComparisonParameters",
     "Condition",
@@ -34,6 +36,7 @@ __all__ = [
     "ReleasedCodeParameters",
     "ReleasedCodeSettings",
     "TasksParameters",
+    "TrainingParameters",
     "TunedSettings",
     "TuningPlan",
     "UntunedError",
@@ -52,6 +55,7 @@ NOTEBOOKS: dict[str, type[NotebookParameters]] = {
         ReductionParameters,
         BaselineParameters,
         ReleasedCodeParameters,
+        ClaimsParameters,
     )
 }
 """Parameters of each notebook, by its name and in the order of the book."""

@@ -33,19 +33,6 @@ class NotebookParameters(StrictModel):
     profile: str
     results: str
     jobs: Annotated[int, Field(ge=1, le=1024)]
-    seeds: Seeds
-    max_iterations: Count
-    validate_every: Count
-    evaluation_size: SetSize
-
-    def protocol(self) -> ProtocolConfig:
-        """The protocol of the notebook's runs; validation and test sets have the same size."""
-        return ProtocolConfig(
-            max_iterations=self.max_iterations,
-            validate_every=self.validate_every,
-            validation_size=self.evaluation_size,
-            test_size=self.evaluation_size,
-        )
 
     @field_validator("*")
     @classmethod
@@ -89,6 +76,24 @@ def did_you_mean(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     """The end of an error message about an unknown name: the nearest known one, or all."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+
+
+class TrainingParameters(NotebookParameters):
+    """Parameters of the notebooks that train: their seeds and their protocol."""
+
+    seeds: Seeds
+    max_iterations: Count
+    validate_every: Count
+    evaluation_size: SetSize
+
+    def protocol(self) -> ProtocolConfig:
+        """The protocol of the notebook's runs; validation and test sets have the same size."""
+        return ProtocolConfig(
+            max_iterations=self.max_iterations,
+            validate_every=self.validate_every,
+            validation_size=self.evaluation_size,
+            test_size=self.evaluation_size,
+        )
 
 
 def each_task_has(parameters: Any, field: str) -> Any:

@@ -20,7 +20,7 @@ from lra_companion.config import (
     TaskName,
     parse,
 )
-from lra_companion.experiments.base import NotebookParameters, SequenceLength, each_length_fits
+from lra_companion.experiments.base import SequenceLength, TrainingParameters, each_length_fits
 from lra_companion.experiments.groups import TunedSettings
 
 Place = tuple[TaskName, int, str]
@@ -46,7 +46,7 @@ READOUT = Condition("readout", "readout")
 """The control, in every comparison."""
 
 
-class ComparisonParameters(NotebookParameters):
+class ComparisonParameters(TrainingParameters):
     """Parameters all comparisons share. A chapter adds what it varies, and says in ``conditions`` how.
 
     only_lengths: lengths to which conditions are confined, by a pattern of their labels such as "lra_released*". left_out:

@@ -15,14 +15,14 @@ from lra_companion.config import (
     TaskName,
     parse,
 )
-from lra_companion.experiments.base import NotebookParameters, SequenceLength, make_run
+from lra_companion.experiments.base import SequenceLength, TrainingParameters, make_run
 from lra_companion.experiments.settings import PlainSettings, ReadoutSettings
 
 Sizes = Annotated[list[Count], Field(min_length=1)]
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "per_example")
 
 
-class ReductionParameters(NotebookParameters):
+class ReductionParameters(TrainingParameters):
     """06_reduction: LRA without Ω under both reductions, untrained over batch and hidden sizes, and trained.
 
     step_size and clip_norm are those of the untrained networks; settings those of the trained ones. Both use inner_steps.

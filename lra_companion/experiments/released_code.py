@@ -17,7 +17,7 @@ from lra_companion.config import (
     StrictModel,
     TaskName,
 )
-from lra_companion.experiments.base import NotebookParameters, SequenceLength, each_task_has, make_run
+from lra_companion.experiments.base import SequenceLength, TrainingParameters, each_task_has, make_run
 
 
 class ReleasedCodeSettings(StrictModel):
@@ -28,7 +28,7 @@ class ReleasedCodeSettings(StrictModel):
     readout_learning_rate: Positive
 
 
-class ReleasedCodeParameters(NotebookParameters):
+class ReleasedCodeParameters(TrainingParameters):
     """08_released_code: each difference between the described method and the public code, alone and left out."""
 
     chapter: ClassVar[str] = "08_released_code"

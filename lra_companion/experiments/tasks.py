@@ -8,15 +8,15 @@ from pydantic import Field, model_validator
 
 from lra_companion.config import Positive, RunConfig, TaskName
 from lra_companion.experiments.base import (
-    NotebookParameters,
     SequenceLength,
+    TrainingParameters,
     each_length_fits,
     each_task_has,
     make_run,
 )
 
 
-class TasksParameters(NotebookParameters):
+class TasksParameters(TrainingParameters):
     """01_tasks: pictures of the tasks, and what a trained readout on a fixed network reaches."""
 
     chapter: ClassVar[str] = "01_tasks"

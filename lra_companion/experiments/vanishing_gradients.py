@@ -16,7 +16,7 @@ from lra_companion.config import (
     StrictModel,
     TaskName,
 )
-from lra_companion.experiments.base import NotebookParameters, SequenceLength, each_task_has, make_run
+from lra_companion.experiments.base import SequenceLength, TrainingParameters, each_task_has, make_run
 from lra_companion.experiments.settings import (
     ExactSettings,
     PlainSettings,
@@ -34,7 +34,7 @@ class VanishingSettings(StrictModel):
     bptt: ExactSettings
 
 
-class VanishingParameters(NotebookParameters):
+class VanishingParameters(TrainingParameters):
     """02_vanishing_gradients: per-step norms of weight gradients and targets, of three learning rules without and with Ω."""
 
     chapter: ClassVar[str] = "02_vanishing_gradients"

@@ -1,0 +1,201 @@
+"""10_claims: the verdicts in words and tables, and what they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import pandas as pd
+
+from lra_companion.claims import (
+    CLAIMS,
+    METHODS,
+    Evidence,
+    Judgement,
+    Method,
+    Verdict,
+    clipping_evidence,
+    gradient_evidence,
+    judgements,
+    regularisation_evidence,
+)
+from lra_companion.experiments import (
+    ClippingParameters,
+    NotebookParameters,
+    RegularisationParameters,
+    VanishingParameters,
+)
+from lra_companion.findings.outcomes import listed
+from lra_companion.reporting import caution, core_hours
+from lra_companion.statistics import Estimate
+from lra_companion.training import RunResult
+
+
+@dataclass(frozen=True)
+class Source:
+    """A chapter by which claims are judged: its profile, parameters and results, in the order of its runs.
+
+    profile: None where its runs are complete under no profile; ``lacking`` then says what is there.
+    """
+
+    chapter: str
+    profile: str | None
+    parameters: NotebookParameters | None = None
+    results: tuple[RunResult, ...] = ()
+    lacking: str = ""
+
+
+def evidence_of(source: Source) -> Mapping[str, list[Evidence]]:
+    """What a chapter's runs say on each claim, by its number; nothing where they are not complete."""
+    match source.parameters:
+        case VanishingParameters() as parameters:
+            return gradient_evidence(parameters, source.results)
+        case ClippingParameters() as parameters:
+            return clipping_evidence(parameters, source.results)
+        case RegularisationParameters() as parameters:
+            return regularisation_evidence(parameters, source.results)
+        case _:
+            return {}
+
+
+def judged(sources: Sequence[Source]) -> list[Judgement]:
+    """The verdicts on all claims, for both methods, in the order of the claims."""
+    evidence: dict[str, Sequence[Evidence]] = {}
+    for source in sources:
+        evidence |= evidence_of(source)
+    return judgements(evidence)
+
+
+def claims_finding(found: Sequence[Judgement]) -> str:
+    """Two sentences for the top of the chapter: how many claims came to which verdict, for each of the two methods."""
+    described, released = (
+        listed(
+            [
+                f"{len(numbers)} {verdict} ({listed(numbers)})"
+                for verdict, numbers in by_verdict(found, method).items()
+            ]
+        )
+        for method in METHODS
+    )
+    return (
+        f"Of the {len(CLAIMS)} statements into which the abstract's claims are divided here, the verdicts on the method as "
+        f"described are: {described}. On the code as released they are: {released}."
+    )
+
+
+def by_verdict(found: Sequence[Judgement], method: Method) -> dict[Verdict, list[str]]:
+    """The numbers of the claims that came to each verdict, the best verdict first, without those that none came to."""
+    every: dict[Verdict, list[str]] = {
+        verdict: [each.claim.number for each in found if (each.method, each.verdict) == (method, verdict)]
+        for verdict in get_args(Verdict)
+    }
+    return {verdict: numbers for verdict, numbers in every.items() if numbers}
+
+
+def verdict_on(number: str, found: Sequence[Judgement], sources: Sequence[Source]) -> str:
+    """The verdicts on one claim in a few words, and the profile they rest on."""
+    both = [each for each in found if each.claim.number == number]
+    words = "; ".join(f"{METHODS[each.method]}: {each.verdict}" for each in both)
+    profile = _of_chapter(both[0].claim.chapter, sources).profile
+    return words if profile is None else f"{words} (profile {profile})"
+
+
+def claims_caution(found: Sequence[Judgement], sources: Sequence[Source]) -> str:
+    """For the page: which verdicts rest on a profile smaller than `paper`, and how far they can be trusted."""
+    sentences = []
+    for profile in dict.fromkeys(source.profile for source in sources):
+        if profile is None or not caution(profile):
+            continue
+        pieces = [
+            (each.claim.number, piece.estimate.n)
+            for each in found
+            for piece, _ in each.evidence
+            if _of_chapter(each.claim.chapter, sources).profile == profile
+        ]
+        if pieces:
+            numbers = list(dict.fromkeys(number for number, _ in pieces))
+            seeds = sorted({n for _, n in pieces})
+            span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+            sentences.append(
+                f"What is said on claims {listed(numbers)} rests on the profile {profile}, with {span} seeds. "
+                f"{caution(profile)}"
+            )
+    return " ".join(["Thresholds were fixed before the runs of the profile paper.", *sentences])
+
+
+def claims_origin(sources: Sequence[Source]) -> str:
+    """For the page: whose runs these are, under which profile, at what cost; and what is not complete."""
+    runs = {result.config.key(): result for source in sources for result in source.results}
+    chapters = [
+        f"{source.chapter} (profile {source.profile}, {len(source.results)} runs)"
+        for source in sources
+        if source.profile is not None
+    ]
+    rest = [
+        f"Not complete, and so not judged: {source.chapter} ({source.lacking})."
+        for source in sources
+        if source.profile is None
+    ]
+    read = f"Judged from the runs of {listed(chapters)}" if chapters else "No chapter's runs are complete"
+    return " ".join(
+        [f"{read}: {len(runs)} runs in all, {core_hours(runs.values()):.2g} core-hours of training.", *rest]
+    )
+
+
+def verdict_rows(found: Sequence[Judgement], sources: Sequence[Source]) -> list[dict[str, str]]:
+    """The table of verdicts: a row for each estimate, and one for each verdict without any. All entries are text."""
+    rows = []
+    for each in found:
+        source = _of_chapter(each.claim.chapter, sources)
+        head = {"claim": each.claim.number, "method": METHODS[each.method], "verdict": each.verdict}
+        tail = {
+            "must lie": str(each.claim.threshold),
+            "chapter": each.claim.chapter,
+            "profile": source.profile or "none is complete",
+        }
+        for piece, answer in each.evidence:
+            middle = {
+                "where": piece.where,
+                "estimate": estimate_text(piece.estimate),
+                "says": answer,
+                "seeds": str(piece.estimate.n),
+            }
+            rows.append(head | middle | tail)
+        if not each.evidence:
+            rows.append(head | {"where": "", "estimate": "", "says": "", "seeds": ""} | tail)
+    return rows
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """An estimate with its interval; factors may be too small for a fixed number of decimals."""
+    largest = max(
+        map(abs, (estimate.value, estimate.low, estimate.high))
+    )  # NaN, where there is no interval, is not larger
+    return f"{estimate:.2g}" if 0 < largest < 0.001 else f"{estimate:.3f}"
+
+
+def verdict_table(found: Sequence[Judgement], sources: Sequence[Source]) -> pd.DataFrame:
+    """``verdict_rows`` for a page; what is the same for all of a claim's rows stands in ``quantity_table``."""
+    table = pd.DataFrame(verdict_rows(found, sources)).drop(columns=["must lie", "chapter", "profile"])
+    return table.set_index(["claim", "method", "verdict", "where"])
+
+
+def quantity_table(sources: Sequence[Source]) -> pd.DataFrame:
+    """What decides on each claim, as it was fixed beforehand, and by which chapter's runs under which profile."""
+    rows = [
+        {
+            "claim": claim.number,
+            "in our words": claim.statement,
+            "judged by": claim.quantity,
+            "must lie": str(claim.threshold),
+            "chapter": claim.chapter,
+            "profile": _of_chapter(claim.chapter, sources).profile or "none is complete",
+        }
+        for claim in CLAIMS
+    ]
+    return pd.DataFrame(rows).set_index("claim")
+
+
+def _of_chapter(chapter: str, sources: Sequence[Source]) -> Source:
+    return next(source for source in sources if source.chapter == chapter)
