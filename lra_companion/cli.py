@@ -87,9 +87,11 @@ def reproduce(
     build: Annotated[Path, typer.Option(help="Folder in which the book is built.")] = BUILD,
     jobs: Jobs = 0,
 ) -> None:
-    """Train what the store does not hold yet, run every notebook, build the book."""
-    notebooks.profile_runs(profile)  # wrong parameters stop here, before anything is done
-    chapters = dict.fromkeys(notebooks.profile_parameters(profile), (profile, results))
+    """Train what the store does not hold yet, run every notebook, build the book. A chapter that the profile leaves out is made
+    under `quick`.
+    """
+    given = notebooks.profile_runs(profile)  # wrong parameters stop here, before anything is done
+    chapters = {name: (profile if name in given else "quick", results) for name in notebooks.NOTEBOOKS}
     _build_book(chapters, build, _jobs(jobs))
 
 

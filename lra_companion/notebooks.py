@@ -191,8 +191,8 @@ def published_profile(name: str, published: Path) -> str:
         if not missing:
             return profile
     raise RuntimeError(
-        f"{missing} runs of {name} are not in {published / profile}; train them with: "
-        f"lra-companion sweep --profile {profile} --notebook {name} --results {published / profile}"
+        f"{missing} runs of {name} are not in {published / profile}; make them with: "
+        f"lra-companion notebook {name} --profile {profile} --results {published / profile}"
     )
 
 

@@ -388,9 +388,7 @@ def test_the_book_is_not_built_while_runs_are_missing(
     done = shell("book --build site")
     assert done.code == 1 and done.err.count("\n") == 1
     wanted = len(notebooks.profile_runs("quick")["01_tasks"])
-    assert (
-        f"{wanted} runs of 01_tasks" in done.err and "sweep --profile quick --notebook 01_tasks" in done.err
-    )
+    assert f"{wanted} runs of 01_tasks" in done.err and "notebook 01_tasks --profile quick" in done.err
     assert not (tmp_path / "site").exists()
 
 
@@ -403,9 +401,13 @@ def test_a_chapter_is_published_under_the_best_profile_that_is_complete(
     stored = {"quick": ["01_tasks"], "smoke": list(notebooks.NOTEBOOKS)}
     some = train(RunConfig.model_validate(SMALLEST))
     for profile, chapters in stored.items():
+        store = tmp_path / "published" / profile
         for name in chapters:
-            for config in notebooks.profile_runs(profile)[name]:
-                ResultStore(tmp_path / "published" / profile).put(replace(some, config=config))
+            parameters = notebooks.parameters_of(name, profile, {}, ".", 1)
+            for config in parameters.runs():
+                ResultStore(store).put(replace(some, config=config))
+            for config in parameters.measured_runs():
+                ResultStore(store / MEASURED_FOLDER).put(replace(some, config=config))
     assert shell("book --build site").code == 0
     shown = {name: (profile, store) for name, profile, _, _, store, _ in asked}
     assert shown.pop("01_tasks") == ("quick", tmp_path / "published" / "quick")

@@ -1,6 +1,5 @@
 """The notebooks' parameters: what they refuse, and which runs they ask for."""
 
-import contextlib
 import itertools
 from copy import deepcopy
 from typing import Any
@@ -19,7 +18,6 @@ from lra_companion.experiments import (
     RegularisationParameters,
     TasksParameters,
     TunedSettings,
-    UntunedError,
 )
 from lra_companion.reporting import condition, frame
 from lra_companion.training import train
@@ -436,22 +434,16 @@ def test_there_are_the_profiles_that_the_makefile_offers() -> None:
     assert {"smoke", "quick", "paper"} <= set(PROFILES)
 
 
-TUNED = [profile for profile in PROFILES if profile != "paper"]
-"""Profiles whose settings must have been searched; those of the paper profile may still be on their way."""
-
-
-@pytest.mark.parametrize("profile", TUNED)
-def test_every_profile_fits_every_notebook(profile: str) -> None:
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_fits_its_notebooks(profile: str) -> None:
+    """And has all of them, but for what the paper profile says is not among its chapters yet."""
     runs = notebooks.profile_runs(profile)
-    assert set(runs) == set(NOTEBOOKS)
+    left_out = {"04_local_losses", "07_baselines"} if profile == "paper" else set()
+    assert set(runs) == set(NOTEBOOKS) - left_out
     assert {name for name, asked in runs.items() if not asked} == {"10_claims"}, "which trains nothing"
 
 
-def test_the_paper_profile_fits_every_notebook() -> None:
-    assert set(notebooks.profile_parameters("paper")) == set(NOTEBOOKS)
-    for name in NOTEBOOKS:
-        with contextlib.suppress(UntunedError):
-            assert notebooks.parameters_of(name, "paper", {}, ".", 1).runs() or name == "10_claims"
+def test_the_paper_profile_compares_at_least_ten_seeds() -> None:
     for parameters in notebooks.comparisons("paper"):
         assert len(parameters.seeds) >= 10
         assert ("random_permutation", 30, "readout") in parameters.needs()
