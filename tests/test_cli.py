@@ -14,6 +14,7 @@ import pytest
 
 from lra_companion import RunConfig, cli, notebooks, train_command, training
 from lra_companion.claims import CLAIMS
+from lra_companion.fidelity import MEASURED_FOLDER
 from lra_companion.store import ResultStore
 from lra_companion.training import train
 from runs import OPTIMISERS, outcome
