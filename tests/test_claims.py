@@ -298,7 +298,9 @@ def test_the_tables() -> None:
         "none is complete",
     )
     assert len(verdict_table(found, judged_by)) == len(rows)
-    assert list(quantity_table(judged_by).index) == [claim.number for claim in CLAIMS]
+    decides = quantity_table(judged_by)
+    assert list(decides.index) == [claim.number for claim in CLAIMS]
+    assert (decides.loc["5", "chapter"], decides.loc["2", "chapter"]) == ("05 (quick)", "03 (not complete)")
 
 
 @pytest.mark.parametrize(

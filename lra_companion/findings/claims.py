@@ -189,8 +189,7 @@ def quantity_table(sources: Sequence[Source]) -> pd.DataFrame:
             "in our words": claim.statement,
             "judged by": claim.quantity,
             "must lie": str(claim.threshold),
-            "chapter": claim.chapter,
-            "profile": _of_chapter(claim.chapter, sources).profile or "none is complete",
+            "chapter": f"{claim.chapter[:2]} ({_of_chapter(claim.chapter, sources).profile or 'not complete'})",
         }
         for claim in CLAIMS
     ]
