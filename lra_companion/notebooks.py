@@ -223,8 +223,8 @@ def run_notebook(
                     progress_bar=False,
                     log_output=False,
                     extra_arguments=[
-                        "--IPKernelApp.log_level=ERROR"
-                    ],  # else it warns of its own transport at each start
+                        "--IPKernelApp.log_level=CRITICAL"
+                    ],  # else it tells of its transport and its end
                 )
             except papermill.PapermillExecutionError as error:
                 raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}") from None
