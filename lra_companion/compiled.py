@@ -194,8 +194,9 @@ def _compiled(compiler: str, version: str, real: str) -> Path:
     ]
     identity = [*sources, version, real, *_FLAGS, platform.machine(), _processor()]
     name = f"recurrence-{hashlib.sha256('|'.join(identity).encode()).hexdigest()[:16]}-{real}.so"
-    for folder in (_cache(), Path(tempfile.mkdtemp(prefix="lra-companion-"))):
+    for choose in (_cache, _scratch):
         try:
+            folder = choose()
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / name).exists():
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -230,6 +231,11 @@ def _compile(compiler: str, real: str, target: Path) -> None:
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lra-companion"
+
+
+def _scratch() -> Path:
+    """For a machine without a home folder to write in: compiled anew by each process."""
+    return Path(tempfile.mkdtemp(prefix="lra-companion-"))
 
 
 def _processor() -> str:

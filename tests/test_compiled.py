@@ -195,6 +195,7 @@ def script(folder: Path, text: str) -> str:
 
 @pytest.mark.usefixtures("fresh_library")
 def test_it_compiles_into_the_cache_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_scratch", lambda: pytest.fail("another folder was made"))
     assert compiled.made_by() is not None
     (file,) = (tmp_path / "cache" / "lra-companion").iterdir()
     made = file.stat().st_mtime_ns
