@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lra_companion import notebooks
+from lra_companion import profiles
 from lra_companion.claims import CLAIMS, Judgement
 from lra_companion.findings.claims import Source, claims_caution, claims_origin, judged, verdict_rows
 from lra_companion.judging import document, sources
@@ -39,7 +39,7 @@ def claims(
         typer.Option(
             help="A result store, or a folder that holds one for each profile.", show_default="book/results"
         ),
-    ] = notebooks.BOOK / "results",
+    ] = profiles.BOOK / "results",
     profile: Annotated[
         str | None,
         typer.Option(
@@ -52,7 +52,7 @@ def claims(
 
     Each chapter is judged under the first profile of which all its runs are stored: paper, else quick, unless one is named.
     """
-    judged_by = sources(results, notebooks.PUBLISHED_PROFILES if profile is None else [profile])
+    judged_by = sources(results, profiles.PUBLISHED_PROFILES if profile is None else [profile])
     found = judged(judged_by)
     if as_json:
         print(json.dumps(document(found, judged_by), allow_nan=False))

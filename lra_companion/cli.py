@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lra_companion import notebooks, tuning
+from lra_companion import notebooks, profiles, tuning
 from lra_companion.claims_command import claims
 from lra_companion.experiments import ClaimsParameters, did_you_mean
 from lra_companion.store import ResultStore
@@ -34,7 +34,7 @@ app = typer.Typer(
 Profile = Annotated[str, typer.Option(help="Which parameters: a file of book/profiles (smoke, quick, ...).")]
 Jobs = Annotated[int, typer.Option(help="Processes that share the training; 0: one per core.")]
 RESULTS, BUILD = Path("build/results"), Path("build/book")
-PUBLISHED = notebooks.BOOK / "results"
+PUBLISHED = profiles.BOOK / "results"
 
 
 # Of all wrong words on the command line, click's ClickException: typer carries a copy of click without exporting this.
@@ -90,8 +90,8 @@ def reproduce(
     """Train what the store does not hold yet, run every notebook, build the book. A chapter that the profile leaves out is made
     under `quick`.
     """
-    given = notebooks.profile_runs(profile)  # wrong parameters stop here, before anything is done
-    chapters = {name: (profile if name in given else "quick", results) for name in notebooks.NOTEBOOKS}
+    given = profiles.profile_runs(profile)  # wrong parameters stop here, before anything is done
+    chapters = {name: (profile if name in given else "quick", results) for name in profiles.NOTEBOOKS}
     _build_book(chapters, build, _jobs(jobs))
 
 
@@ -105,7 +105,7 @@ def book(
     """Build the book from the committed results, training nothing: each chapter under the profile `paper` where its runs are
     complete, else under `quick`.
     """
-    shown = {name: notebooks.published_profile(name, PUBLISHED) for name in notebooks.NOTEBOOKS}
+    shown = {name: profiles.published_profile(name, PUBLISHED) for name in profiles.NOTEBOOKS}
     chapters = {name: (profile, PUBLISHED / profile) for name, profile in shown.items()}
     claims_chapter = ClaimsParameters.chapter  # reads the others' runs, each under its own profile
     chapters[claims_chapter] = (shown[claims_chapter], PUBLISHED)
@@ -125,8 +125,8 @@ def sweep(
 ) -> None:
     """Train what a profile's notebooks show and the store does not hold yet, and nothing else."""
     store = ResultStore(results)
-    chapters = name or list(notebooks.profile_parameters(profile))
-    wanted = {chapter: notebooks.parameters_of(chapter, profile, {}, ".", 1).runs() for chapter in chapters}
+    chapters = name or list(profiles.profile_parameters(profile))
+    wanted = {chapter: profiles.parameters_of(chapter, profile, {}, ".", 1).runs() for chapter in chapters}
     for chapter, runs in wanted.items():
         left = [run for run in runs if run not in store]
         print(f"{chapter}: {len(runs) - len(left)} of {len(runs)} runs are stored", flush=True)
@@ -142,7 +142,7 @@ def status(
     """Say which runs of a profile are done and which are left."""
     store = ResultStore(results)
     rows = {}
-    for name, runs in notebooks.profile_runs(profile).items():
+    for name, runs in profiles.profile_runs(profile).items():
         done = sum(run in store for run in runs)
         rows[name] = {"done": done, "left": len(runs) - done}
     if as_json:
@@ -171,11 +171,11 @@ def tune(
     jobs: Jobs = 0,
 ) -> None:
     """Search the settings of a profile's comparisons on the tuning seed; write the best into its file of settings."""
-    plan = notebooks.tuning_plan(profile)
+    plan = profiles.tuning_plan(profile)
     plan = plan.model_copy(update={"trials": trials or plan.trials})
-    file = settings or notebooks.SETTINGS / f"{profile}.yaml"
-    rows = {row.place: row for row in notebooks.read_settings(file)}
-    searches = tuning.searches(notebooks.comparisons(profile))
+    file = settings or profiles.SETTINGS / f"{profile}.yaml"
+    rows = {row.place: row for row in profiles.read_settings(file)}
+    searches = tuning.searches(profiles.comparisons(profile))
     asked = _asked(searches, {"task": task, "length": length, "group": group})
     problems = dict.fromkeys(place[:2] for place in asked)
     for problem in problems:  # all groups of one side by side: no process waits for the slowest alone
@@ -248,7 +248,7 @@ def _changes(arguments: list[str]) -> dict[str, Any]:
         if len(rest) < 2:
             raise ValueError(f"{flag} {' '.join(rest)}: needs a name and a value")
         name, text, *arguments = rest
-        changes[name] = notebooks.read_yaml(name, text)
+        changes[name] = profiles.read_yaml(name, text)
     return changes
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from lra_companion.claims import CLAIMS, METHODS, Judgement
 from lra_companion.experiments import UntunedError
 from lra_companion.findings.claims import Source
-from lra_companion.notebooks import parameters_of, profile_parameters
+from lra_companion.profiles import parameters_of, profile_parameters
 from lra_companion.reporting import core_hours
 from lra_companion.statistics import Estimate
 from lra_companion.store import ResultStore

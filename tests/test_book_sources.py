@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 import lra_companion
 from benchmarks.table import table
-from lra_companion import cli, notebooks
+from lra_companion import cli, profiles
 from lra_companion.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
@@ -318,11 +318,11 @@ def test_shell_examples_are_understood(words):
     context = command.make_context(words[0], words[1:])
     if words[0] == "notebook":
         values = context.params
-        notebooks.parameters_of(values["name"], values["profile"], cli._changes(context.args), ".", 1)
+        profiles.parameters_of(values["name"], values["profile"], cli._changes(context.args), ".", 1)
     else:
         assert context.args == []
         if context.params.get("profile") is not None:
-            assert (notebooks.PROFILES / f"{context.params['profile']}.yaml").exists()
+            assert (profiles.PROFILES / f"{context.params['profile']}.yaml").exists()
 
 
 def test_both_pages_show_how_to_train_and_how_to_rerun_a_notebook():

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
-from lra_companion import notebooks, plots
+from lra_companion import plots, profiles
 from lra_companion.claim_pictures import claim_rows, draw_claims
 from lra_companion.claims import (
     CLAIMS,
@@ -348,14 +348,14 @@ CHAPTER = "03_clipping"
 
 def stored(folder: Path, profile: str, leave: int = 0) -> int:
     """Made-up results of the chapter's runs under a profile, less the last few; how many there should be."""
-    runs = notebooks.profile_runs(profile)[CHAPTER]
+    runs = profiles.profile_runs(profile)[CHAPTER]
     for config in runs[: len(runs) - leave]:
         ResultStore(folder).put(result_of(config, 0.5))
     return len(runs)
 
 
-def clipping_source(folder: Path, *profiles: str) -> Source:
-    (found,) = [source for source in sources(folder, profiles) if source.chapter == CHAPTER]
+def clipping_source(folder: Path, *tried: str) -> Source:
+    (found,) = [source for source in sources(folder, tried) if source.chapter == CHAPTER]
     return found
 
 
@@ -363,7 +363,7 @@ def test_a_chapter_is_judged_under_the_first_complete_profile(tmp_path: Path) ->
     total = stored(tmp_path / "smoke", "smoke")
     found = clipping_source(tmp_path, "quick", "smoke")
     assert (found.profile, len(found.results)) == ("smoke", total)
-    assert [result.config for result in found.results] == notebooks.profile_runs("smoke")[CHAPTER]
+    assert [result.config for result in found.results] == profiles.profile_runs("smoke")[CHAPTER]
     quick = stored(tmp_path / "quick", "quick", leave=1)
     assert clipping_source(tmp_path, "quick", "smoke").profile == "smoke"
     assert clipping_source(tmp_path, "quick").lacking == (
@@ -385,7 +385,7 @@ def test_results_may_be_the_store_itself(tmp_path: Path) -> None:
 def test_settings_that_were_not_searched_are_said_to_lack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notebooks, "SETTINGS", tmp_path)
+    monkeypatch.setattr(profiles, "SETTINGS", tmp_path)
     assert (
         "no settings have been searched for the profile smoke" in clipping_source(tmp_path, "smoke").lacking
     )
@@ -393,7 +393,7 @@ def test_settings_that_were_not_searched_are_said_to_lack(
 
 def test_a_chapter_that_a_profile_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.yaml").write_text("01_tasks: {}")
-    monkeypatch.setattr(notebooks, "PROFILES", tmp_path)
+    monkeypatch.setattr(profiles, "PROFILES", tmp_path)
     assert clipping_source(tmp_path, "mine").lacking == "the profile mine leaves it out"
 
 

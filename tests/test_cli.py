@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lra_companion import RunConfig, cli, notebooks, train_command, training
+from lra_companion import RunConfig, cli, notebooks, profiles, train_command, training
 from lra_companion.claims import CLAIMS
 from lra_companion.fidelity import MEASURED_FOLDER
 from lra_companion.store import ResultStore
@@ -155,7 +155,7 @@ def test_a_broken_profile(
     folder = tmp_path_factory.mktemp("profiles")
     text, words = BROKEN_PROFILES[kind]
     (folder / "broken.yaml").write_text(text)
-    monkeypatch.setattr(notebooks, "PROFILES", folder)
+    monkeypatch.setattr(profiles, "PROFILES", folder)
     done = shell("notebook 01_tasks --profile broken")
     assert done.code == 2 and done.err.count("\n") == 1 and done.out == ""
     for word in words:
@@ -359,7 +359,7 @@ def test_a_failing_notebook_is_one_line_and_code_1(shell: Shell, monkeypatch: py
 
 
 def test_status_counts_what_is_done(shell: Shell, tmp_path: Path) -> None:
-    runs = notebooks.profile_runs("smoke")
+    runs = profiles.profile_runs("smoke")
     everything = {name: {"done": 0, "left": len(of)} for name, of in runs.items()}
     done = shell("status --profile smoke --json --results store")
     assert json.loads(done.out) == {"profile": "smoke", "notebooks": everything}
@@ -388,7 +388,7 @@ def test_the_book_is_not_built_while_runs_are_missing(
     monkeypatch.setattr(notebooks, "build_site", lambda _: pytest.fail("built"))
     done = shell("book --build site")
     assert done.code == 1 and done.err.count("\n") == 1
-    wanted = len(notebooks.profile_runs("quick")["01_tasks"])
+    wanted = len(profiles.profile_runs("quick")["01_tasks"])
     assert f"{wanted} runs of 01_tasks" in done.err and "notebook 01_tasks --profile quick" in done.err
     assert not (tmp_path / "site").exists()
 
@@ -397,14 +397,14 @@ def test_a_chapter_is_published_under_the_best_profile_that_is_complete(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[tuple[Any, ...]]
 ) -> None:
     monkeypatch.setattr(cli, "PUBLISHED", tmp_path / "published")
-    monkeypatch.setattr(notebooks, "PUBLISHED_PROFILES", ("quick", "smoke"))
+    monkeypatch.setattr(profiles, "PUBLISHED_PROFILES", ("quick", "smoke"))
     monkeypatch.setattr(notebooks, "build_site", lambda _: None)
-    stored = {"quick": ["01_tasks"], "smoke": list(notebooks.NOTEBOOKS)}
+    stored = {"quick": ["01_tasks"], "smoke": list(profiles.NOTEBOOKS)}
     some = train(RunConfig.model_validate(SMALLEST))
     for profile, chapters in stored.items():
         store = tmp_path / "published" / profile
         for name in chapters:
-            parameters = notebooks.parameters_of(name, profile, {}, ".", 1)
+            parameters = profiles.parameters_of(name, profile, {}, ".", 1)
             for config in parameters.runs():
                 ResultStore(store).put(replace(some, config=config))
             for config in parameters.measured_runs():
@@ -413,7 +413,7 @@ def test_a_chapter_is_published_under_the_best_profile_that_is_complete(
     shown = {name: (profile, store) for name, profile, _, _, store, _ in asked}
     assert shown.pop("01_tasks") == ("quick", tmp_path / "published" / "quick")
     assert shown.pop("10_claims") == ("quick", tmp_path / "published"), "it reads every profile's results"
-    assert set(shown) == set(notebooks.NOTEBOOKS) - {"01_tasks", "10_claims"}
+    assert set(shown) == set(profiles.NOTEBOOKS) - {"01_tasks", "10_claims"}
     assert set(shown.values()) == {("smoke", tmp_path / "published" / "smoke")}
 
 
@@ -429,7 +429,7 @@ SMALLEST: dict[str, Any] = {
 def test_a_sweep_trains_what_is_missing_and_nothing_else(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = notebooks.profile_runs("smoke")["01_tasks"]
+    runs = profiles.profile_runs("smoke")["01_tasks"]
     store = ResultStore("store")
     for run in runs[:3]:
         store.put(train(run))
@@ -444,7 +444,7 @@ def test_a_sweep_trains_what_is_missing_and_nothing_else(
 def test_wrong_parameters_stop_a_sweep_before_it_trains(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notebooks, "SETTINGS", tmp_path / "none")
+    monkeypatch.setattr(profiles, "SETTINGS", tmp_path / "none")
     done = shell("sweep --profile smoke --results store")
     assert done.code == 2 and "settings lack" in done.err and "lra-companion tune" in done.err
     assert list(tmp_path.iterdir()) == []
@@ -457,7 +457,7 @@ def test_tuning_writes_settings_that_the_chapters_take(
     done = shell(f"{line} --group readout --group bptt")
     assert (done.code, done.err) == (0, "")
     assert Path("sub/smoke.yaml").read_text() == done.out
-    rows = notebooks.read_settings(Path("sub/smoke.yaml"))
+    rows = profiles.read_settings(Path("sub/smoke.yaml"))
     assert [row.place for row in rows] == [
         ("sequential_digits", 8, "readout"),
         ("sequential_digits", 8, "bptt"),
@@ -466,18 +466,18 @@ def test_tuning_writes_settings_that_the_chapters_take(
     stored = {file.name: file.stat().st_mtime_ns for file in Path("found").iterdir()}
     assert len(stored) == 4
     seeds = {result.config.seed for result in ResultStore("found").load_all()}
-    assert seeds == {notebooks.tuning_plan("smoke").seed}
+    assert seeds == {profiles.tuning_plan("smoke").seed}
     again = shell(f"{line} --group lra")
-    assert [row.group for row in notebooks.read_settings(Path("sub/smoke.yaml"))] == [
+    assert [row.group for row in profiles.read_settings(Path("sub/smoke.yaml"))] == [
         "readout",
         "bptt",
         "lra",
     ]
     assert "group: lra," in again.out and "readout" not in again.out, "only what was searched is printed"
     assert stored.items() <= {file.name: file.stat().st_mtime_ns for file in Path("found").iterdir()}.items()
-    monkeypatch.setattr(notebooks, "SETTINGS", Path("sub").resolve())
+    monkeypatch.setattr(profiles, "SETTINGS", Path("sub").resolve())
     with pytest.raises(ValueError, match="settings lack readout on random_permutation, T = 10"):
-        notebooks.parameters_of("07_baselines", "smoke", {}, ".", 1)
+        profiles.parameters_of("07_baselines", "smoke", {}, ".", 1)
 
 
 # claims
@@ -491,7 +491,7 @@ def test_the_verdicts_that_come_with_the_repository(shell: Shell, tmp_path: Path
     data = json.loads(shell("claims --json").out, parse_constant=lambda name: pytest.fail(name))
     assert len(data["verdicts"]) == 2 * len(CLAIMS)
     for name, chapter in data["chapters"].items():
-        assert chapter["profile"] == notebooks.published_profile(name, cli.PUBLISHED)
+        assert chapter["profile"] == profiles.published_profile(name, cli.PUBLISHED)
     for each in data["verdicts"]:
         assert (each["verdict"] == "not run") == (not each["evidence"])
         assert each["verdict"] in done.out
@@ -515,7 +515,7 @@ def test_without_results_nothing_is_judged(shell: Shell, tmp_path: Path) -> None
 
 def test_verdicts_by_one_s_own_results(shell: Shell) -> None:
     some = train(RunConfig.model_validate(SMALLEST))
-    for config in notebooks.profile_runs("smoke")["03_clipping"]:
+    for config in profiles.profile_runs("smoke")["03_clipping"]:
         ResultStore("own").put(replace(some, config=config, test_accuracy=0.5))
     data = json.loads(shell("claims --results own --profile smoke --json").out)
     found = {(each["claim"], each["method"]): each for each in data["verdicts"]}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lra_companion import notebooks
+from lra_companion import profiles
 from lra_companion.config import BPTTConfig, LRAConfig, LRAReleasedConfig
 from lra_companion.experiments import (
     GROUPS,
@@ -85,7 +85,7 @@ TASK_VALUES: dict[str, Any] = {
     "validate_every": 10,
     "evaluation_size": 50,
 }
-PROFILES = sorted(file.stem for file in notebooks.PROFILES.glob("*.yaml"))
+PROFILES = sorted(file.stem for file in profiles.PROFILES.glob("*.yaml"))
 
 
 def changed(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -437,29 +437,29 @@ def test_there_are_the_profiles_that_the_makefile_offers() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_fits_its_notebooks(profile: str) -> None:
     """And has all of them, but for what the paper profile says is not among its chapters yet."""
-    runs = notebooks.profile_runs(profile)
+    runs = profiles.profile_runs(profile)
     left_out = {"04_local_losses", "07_baselines"} if profile == "paper" else set()
     assert set(runs) == set(NOTEBOOKS) - left_out
     assert {name for name, asked in runs.items() if not asked} == {"10_claims"}, "which trains nothing"
 
 
 def test_the_paper_profile_compares_at_least_ten_seeds() -> None:
-    for parameters in notebooks.comparisons("paper"):
+    for parameters in profiles.comparisons("paper"):
         assert len(parameters.seeds) >= 10
         assert ("random_permutation", 30, "readout") in parameters.needs()
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_no_profile_shows_the_seed_that_chose_its_settings(profile: str) -> None:
-    plan = notebooks.tuning_plan(profile)
-    for values in notebooks.profile_parameters(profile).values():
+    plan = profiles.tuning_plan(profile)
+    for values in profiles.profile_parameters(profile).values():
         assert plan.seed not in values.get("seeds", [])
 
 
 def test_the_chapter_of_verdicts_comes_after_those_it_judges() -> None:
     for profile in PROFILES:
-        chapters = list(notebooks.profile_parameters(profile))
+        chapters = list(profiles.profile_parameters(profile))
         assert chapters == [name for name in NOTEBOOKS if name in chapters] and chapters[-1] == "10_claims"
     assert list(NOTEBOOKS)[-1] == "10_claims"
-    published = notebooks.profile_parameters("paper")["10_claims"]["profiles"]
-    assert tuple(published) == notebooks.PUBLISHED_PROFILES
+    published = profiles.profile_parameters("paper")["10_claims"]["profiles"]
+    assert tuple(published) == profiles.PUBLISHED_PROFILES

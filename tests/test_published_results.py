@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from lra_companion import ResultStore, notebooks, train
+from lra_companion import ResultStore, profiles, train
 from lra_companion.fidelity import MEASURED_FOLDER
 from lra_companion.store import environment
 from lra_companion.training import RunResult
 from lra_companion.tuning import TRIALS, candidates, chosen, searches, trial
 
-STORE = ResultStore(notebooks.BOOK / "results" / "quick")
+STORE = ResultStore(profiles.BOOK / "results" / "quick")
 
 
 def test_the_published_book_needs_no_training() -> None:
-    assert notebooks.missing_runs("quick", STORE) == []
-    for name in notebooks.NOTEBOOKS:
-        assert notebooks.published_profile(name, STORE.path.parent) in notebooks.PUBLISHED_PROFILES
+    assert profiles.missing_runs("quick", STORE) == []
+    for name in profiles.NOTEBOOKS:
+        assert profiles.published_profile(name, STORE.path.parent) in profiles.PUBLISHED_PROFILES
 
 
 def test_no_file_is_damaged_or_of_another_method() -> None:
@@ -25,12 +25,12 @@ def test_no_file_is_damaged_or_of_another_method() -> None:
         assert len(list(ResultStore(folder).load_all())) == len(files) > 0
 
 
-@pytest.mark.parametrize("profile", notebooks.PUBLISHED_PROFILES)
+@pytest.mark.parametrize("profile", profiles.PUBLISHED_PROFILES)
 def test_settings_of_a_profile_are_those_the_trials_chose(profile: str) -> None:
-    rows = notebooks.read_settings(notebooks.SETTINGS / f"{profile}.yaml")
-    chapters, store = searches(notebooks.comparisons(profile)), ResultStore(TRIALS)
+    rows = profiles.read_settings(profiles.SETTINGS / f"{profile}.yaml")
+    chapters, store = searches(profiles.comparisons(profile)), ResultStore(TRIALS)
     for row in rows:
-        plan = notebooks.tuning_plan(profile).model_copy(update={"trials": row.trials})
+        plan = profiles.tuning_plan(profile).model_copy(update={"trials": row.trials})
         tried = candidates(plan, *row.place)
         found = [store.get(trial(chapters[row.place], settings, plan)) for settings in tried]
         results = [result for result in found if result is not None]

@@ -8,7 +8,6 @@ nothing to backpropagate, and all of eqs. 3-8 is written out here without an aut
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,7 +22,8 @@ from lra_companion.learners.base import (
     product_norms,
     stacked_product,
 )
-from lra_companion.local_losses import LOCAL_LOSSES, reduction_scale
+from lra_companion.learners.lra_settings import LRASettings, target_clip_norm
+from lra_companion.local_losses import LOCAL_LOSSES
 from lra_companion.network import (
     Batch,
     Parameters,
@@ -35,7 +35,7 @@ from lra_companion.network import (
     states,
     tanh,
 )
-from lra_companion.stability import Clipping, clip, norm, regulariser, tanh_slope
+from lra_companion.stability import Regulariser, clip, norm, regulariser, tanh_slope
 
 
 class LRA(BaseLearner):
@@ -50,7 +50,7 @@ class LRA(BaseLearner):
         self.loss = LOCAL_LOSSES[self.local_loss]
         self.regularised = any(config.regularisation_strength > 0 for config in configs)
         self.clips = any(config.clip_norm > 0 for config in configs)
-        self.clips_targets = any(_target_clip_norm(config) > 0 for config in configs)
+        self.clips_targets = any(target_clip_norm(config) > 0 for config in configs)
 
     def gradients(
         self, parameters: Parameters, batch: Batch, diagnose: bool = False
@@ -63,55 +63,6 @@ class LRA(BaseLearner):
             pass_.top_target()
             pass_.earlier_targets()
         return pass_.weight_gradients()
-
-
-@dataclass
-class _Settings:
-    """Each run's settings as tensors: (R,), or (R, 1, 1) where they meet (R, B, H)."""
-
-    beta: Tensor
-    alpha_targets: Tensor
-    alpha_recurrent: Tensor
-    alpha_readout: Tensor
-    alpha_input: Tensor
-    clip_norm: Tensor
-    normalise: Tensor
-    target_clip_norm: Tensor
-    target_normalise: Tensor
-    per_example: Tensor
-    loss_scale: Tensor  # 1 / (B H) or 1 / B
-    target_scale: Tensor  # 1 or B
-
-    @classmethod
-    def of(cls, configs: Sequence[LRAConfig], like: Tensor, batch_size: int) -> _Settings:
-        """Stack the runs' settings on the device and in the dtype of ``like``, whose last axis is H."""
-
-        def numbers(values: list[float], broadcast: bool = True) -> Tensor:
-            tensor = like.new_tensor(values)
-            return tensor[:, None, None] if broadcast else tensor
-
-        def booleans(values: list[bool]) -> Tensor:
-            return torch.tensor(values, device=like.device)
-
-        hidden = like.shape[-1]
-        return cls(
-            beta=numbers([c.target_step_size for c in configs]),
-            alpha_targets=numbers([c.regularisation_strength * c.regularise_targets for c in configs]),
-            alpha_recurrent=numbers([c.regularisation_strength * c.regularise_recurrent for c in configs]),
-            alpha_readout=numbers([c.regularisation_strength * c.regularise_readout for c in configs]),
-            alpha_input=numbers([c.regularisation_strength * c.regularise_input for c in configs]),
-            clip_norm=numbers([c.clip_norm for c in configs], broadcast=False),
-            normalise=booleans([c.clip_mode == "normalise" for c in configs]),
-            target_clip_norm=numbers([_target_clip_norm(c) for c in configs], broadcast=False),
-            target_normalise=booleans([(c.target_clip_mode or c.clip_mode) == "normalise" for c in configs]),
-            per_example=booleans([c.regularisation_scope == "example" for c in configs]),
-            loss_scale=numbers([reduction_scale(c.reduction, batch_size, hidden) for c in configs]),
-            target_scale=numbers([1.0 if c.reduction == "mean" else float(batch_size) for c in configs]),
-        )
-
-
-def _target_clip_norm(config: LRAConfig) -> float:
-    return config.clip_norm if config.target_clip_norm is None else config.target_clip_norm
 
 
 class _Pass:
@@ -136,9 +87,7 @@ class _Pass:
         self.trajectory = states(parameters, self.driven)
         self.h, self.z = self.trajectory.h, self.trajectory.z
         self.steps, runs, size, _ = self.h.shape
-        self.settings = _Settings.of(rule.configs, self.h, size)
-        self.weight_clipping = Clipping(self.settings.clip_norm, self.settings.normalise)
-        self.target_clipping = Clipping(self.settings.target_clip_norm, self.settings.target_normalise)
+        self.settings = LRASettings.of(rule.configs, self.h, size)
         self.rescaled = self.h.new_zeros(runs)  # how many target steps eq. 3 rescaled
         outputs = readout(parameters, self.z[-1])
         self.loss, self.output_error = output_loss(outputs, batch.targets)  # L, and d_y = dL/do of eq. 6
@@ -160,9 +109,8 @@ class _Pass:
         on the trajectory itself.
         """
         steps, runs, size, hidden = self.h.shape
-        errors = self.h.new_empty(
-            runs, steps, size, hidden
-        )  # d_t before its reduction: Ω does not feel a scale of d
+        # d_t before its reduction: Ω does not feel a scale of d.
+        errors = self.h.new_empty(runs, steps, size, hidden)
         pulled_back = torch.zeros_like(errors)
         w_hh_transposed = self.parameters.w_hh.transpose(1, 2).contiguous()
         scale = self.settings.loss_scale * self.settings.target_scale
@@ -182,26 +130,12 @@ class _Pass:
 
     def compiled_targets(self) -> None:
         """What ``top_target`` and ``earlier_targets`` do, as machine code (native/recurrence.c)."""
-        settings, clipping = self.settings, self.target_clipping
-        columns = [
-            settings.beta,
-            settings.alpha_targets,
-            settings.alpha_recurrent,
-            settings.alpha_input,
-            settings.loss_scale,
-            settings.target_scale,
-            clipping.clip_norm,
-            clipping.cap,
-            self.weight_clipping.clip_norm,
-            self.weight_clipping.cap,
-            settings.per_example.to(self.h.dtype),
-        ]
         found = compiled.targets(
             self.parameters,
             self.trajectory,
             self.driven,
             self.batch,
-            torch.stack([column.flatten() for column in columns], dim=1),
+            self.settings.rows(),
             inner_steps=self.rule.inner_steps,
             local_loss=self.rule.local_loss,
             clips_targets=self.rule.clips_targets,
@@ -247,51 +181,50 @@ class _Pass:
             gradient.addcmul_(omega.preactivation, settings.alpha_targets)
         if self.rule.clips_targets:
             size = norm(gradient)
-            gradient *= self.target_clipping.factor(size)[:, None, None]
+            gradient *= self.settings.target_clipping.factor(size)[:, None, None]
             if self.diagnose:
-                self.rescaled += self.target_clipping.rescales(size)
+                self.rescaled += self.settings.target_clipping.rescales(size)
         u.addcmul_(gradient, settings.beta, value=-1)
         return tanh(u)
 
     def _keep(self, error: Tensor, pulled_back: Tensor) -> None:
-        """(6)  From d_t before its reduction and d_t W_hh^T: the factors of each step's weight gradients, clipped.
-
-        dΩ/dW grows as 1 / |d|. With e the error, q its reduction and d = q e, the gradient of a regularised run is
-        (q |e| z + alpha G phi' |e|)^T (e / |e|): neither factor leaves float32's range, however small the error.
-        """
-        settings = self.settings
-        scale = settings.loss_scale[:, None]
-        d = error * scale
+        """(6)  From d_t before its reduction and d_t W_hh^T: the factors of each step's weight gradients, clipped."""
+        clipping = self.settings.weight_clipping
+        d = error * self.settings.loss_scale[:, None]
         self.b_h = d.sum((1, 2))
         self.lower, self.upper, self.input_upper = self.z[:-1].transpose(0, 1), d, d
         self.omega = self.h.new_zeros(self.h.shape[:2])
         if self.steps > 1 and (self.rule.regularised or self.diagnose):
             # Ω_t of t = 2..T at once; it wants time in front of the runs.
             earlier, pulled = (tensor.transpose(0, 1)[1:] for tensor in (error, pulled_back))
-            omega = regulariser(earlier, pulled, self.z[1:-1], settings.per_example)
+            omega = regulariser(earlier, pulled, self.z[1:-1], self.settings.per_example)
             self.omega[1:] = omega.value
             if self.rule.regularised:
-                acts = settings.alpha_recurrent[:, None] > 0
-                error_norm = torch.where(acts, omega.error_norm.transpose(0, 1), 1.0)  # (R, T - 1, B or 1, 1)
-                self.lower = self.lower.clone(memory_format=torch.contiguous_format)
-                self.lower[:, 1:] *= torch.where(acts, error_norm * scale, 1.0)
-                self.lower[:, 1:] += settings.alpha_recurrent[:, None] * omega.unit_weight_factor.transpose(
-                    0, 1
-                )
-                self.upper = d.clone()
-                self.upper[:, 1:] = torch.where(acts, error[:, 1:] / error_norm, d[:, 1:])
-                self.input_upper = d.clone()  # dΩ_{t+1}/dW_xh through h_t, one step
-                self.input_upper[:, :-1] += settings.alpha_input[:, None] * omega.preactivation.transpose(
-                    0, 1
-                )
-        recurrent_norm, input_norm = (
-            product_norms(self.lower, self.upper),
-            input_norms(self.batch.inputs, self.input_upper),
-        )
+                self._add_omega(omega, error, d)
+        recurrent_norm = product_norms(self.lower, self.upper)
+        input_norm = input_norms(self.batch.inputs, self.input_upper)
         if self.rule.clips:
-            self.upper = self.upper * self.weight_clipping.factor(recurrent_norm)[..., None, None]
-            self.input_upper = self.input_upper * self.weight_clipping.factor(input_norm)[..., None, None]
+            self.upper = self.upper * clipping.factor(recurrent_norm)[..., None, None]
+            self.input_upper = self.input_upper * clipping.factor(input_norm)[..., None, None]
         self.recurrent_norm, self.input_norm = recurrent_norm.T, input_norm.T
+
+    def _add_omega(self, omega: Regulariser, error: Tensor, d: Tensor) -> None:
+        """(6)  alpha dΩ/dW_hh, and of W_xh what Ω_{t+1} adds through h_t, one step.
+
+        dΩ/dW grows as 1 / |d|. With e the error, q its reduction and d = q e, the gradient of a regularised run is
+        (q |e| z + alpha G phi' |e|)^T (e / |e|): neither factor leaves float32's range, however small the error.
+        """
+        settings = self.settings
+        acts = settings.alpha_recurrent[:, None] > 0
+        error_norm = torch.where(acts, omega.error_norm.transpose(0, 1), 1.0)  # (R, T - 1, B or 1, 1)
+        unit_factor = omega.unit_weight_factor.transpose(0, 1)
+        self.lower = self.lower.clone(memory_format=torch.contiguous_format)
+        self.lower[:, 1:] *= torch.where(acts, error_norm * settings.loss_scale[:, None], 1.0)
+        self.lower[:, 1:] += settings.alpha_recurrent[:, None] * unit_factor
+        self.upper = d.clone()
+        self.upper[:, 1:] = torch.where(acts, error[:, 1:] / error_norm, d[:, 1:])
+        self.input_upper = d.clone()
+        self.input_upper[:, :-1] += settings.alpha_input[:, None] * omega.preactivation.transpose(0, 1)
 
     def _output_gradient(self) -> Tensor:
         """z_T^T d_y + alpha dΩ_y/dW_hy (eq. 6), before clipping."""
@@ -311,7 +244,7 @@ class _Pass:
         diagnostics.local_loss = (self.rule.loss.value(states, self.target) * scale).sum((-2, -1))  # (5)
         diagnostics.regulariser = self.omega
         rescaled = sum(
-            self.weight_clipping.rescales(size).view(len(size), -1).sum(1)
+            self.settings.weight_clipping.rescales(size).view(len(size), -1).sum(1)
             for size in (self.recurrent_norm.T, self.input_norm.T, output_norm)
         )
         # Of T gradients of W_xh, T - 1 of W_hh (z_0 = 0), one of W_hy, and K T target steps.

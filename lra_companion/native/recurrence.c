@@ -261,7 +261,7 @@ typedef struct {
 
 /* (6)  The weight gradients of step t, clipped, as dW_hh^t = lower^T upper and dW_xh^t = x_t^T input_upper: from the error, from
    carried, which is alpha dΩ_{t+1}/dh_t and here becomes alpha dΩ_t/dh_{t-1}, and where `regularised` from w->lower with its norms.
-   Ω's share in lower and upper is explained in LRA._keep. scratch: room for six (B, H) and two (B, I). */
+   Ω's share in lower and upper is explained in learners/lra.py, _add_omega. scratch: room for six (B, H) and two (B, I). */
 static void weight_gradients(const work *w, const setting *s, const REAL *error, REAL *carried, int regularised, int clips,
                              gradients g, long hidden, REAL *scratch) {
     const long size = w->batch * w->padded, wide = padded_size(g.inputs);

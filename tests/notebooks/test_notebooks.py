@@ -17,11 +17,11 @@ import papermill
 import pytest
 import yaml
 
-from lra_companion import notebooks
+from lra_companion import notebooks, profiles
 from lra_companion.experiments import NOTEBOOKS
 from lra_companion.notebooks import NotebookFailedError, run_notebook
 
-SOURCES = {file.stem: file for file in sorted((notebooks.BOOK / "notebooks").glob("*.ipynb"))}
+SOURCES = {file.stem: file for file in sorted((profiles.BOOK / "notebooks").glob("*.ipynb"))}
 
 
 class Built(NamedTuple):
@@ -142,7 +142,7 @@ def test_a_notebook_runs_and_every_figure_is_there(name: str, built: Built) -> N
 def test_nothing_of_this_machine_is_left_in_a_notebook(name: str, built: Built) -> None:
     text = (built.folder / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
     assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users|private|var)/", text)
-    assert str(notebooks.ROOT) not in text and str(built.results) not in text
+    assert str(profiles.ROOT) not in text and str(built.results) not in text
     assert socket.gethostname() not in text
     if len(getpass.getuser()) > 4:
         assert getpass.getuser() not in text
@@ -155,9 +155,9 @@ def test_nothing_of_this_machine_is_left_in_a_notebook(name: str, built: Built) 
 
 @pytest.mark.slow
 def test_the_results_are_those_that_the_profile_asks_for(built: Built) -> None:
-    wanted = {run.key() for runs in notebooks.profile_runs("smoke").values() for run in runs}
+    wanted = {run.key() for runs in profiles.profile_runs("smoke").values() for run in runs}
     assert {file.stem for file in built.results.iterdir() if file.is_file()} == wanted
-    assert notebooks.missing_runs("smoke", notebooks.ResultStore(built.results)) == []
+    assert profiles.missing_runs("smoke", profiles.ResultStore(built.results)) == []
 
 
 @pytest.mark.slow
@@ -353,7 +353,7 @@ class Page(HTMLParser):
 
 
 def pages_of_the_contents() -> list[str]:
-    contents = yaml.safe_load((notebooks.BOOK / "_toc.yml").read_text())
+    contents = yaml.safe_load((profiles.BOOK / "_toc.yml").read_text())
     return [contents["root"], *(chapter["file"] for chapter in contents["chapters"])]
 
 
