@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from lra_companion.config import LRAAblationConfig
 from lra_companion.learners.base import BaseLearner, Diagnostics
-from lra_companion.learners.released import LOSS_VALUES, diagonal_regulariser
+from lra_companion.learners.released_parts import LOSS_VALUES, diagonal_regulariser
 from lra_companion.local_losses import LOCAL_LOSSES
 from lra_companion.network import (
     Batch,

@@ -17,15 +17,20 @@ step, without an autograd graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lra_companion.config import LRAReleasedConfig, ReleasedLossName
-from lra_companion.learners.base import BaseLearner, Diagnostics
+from lra_companion.config import LRAReleasedConfig
+from lra_companion.learners.base import BaseLearner
+from lra_companion.learners.released_parts import (
+    LOSS_VALUES,
+    DiagonalRegulariser,
+    ReleasedDiagnostics,
+    diagonal_regulariser,
+)
 from lra_companion.local_losses import LOCAL_LOSSES
 from lra_companion.network import (
     Batch,
@@ -41,21 +46,6 @@ from lra_companion.network import (
 from lra_companion.stability import Clipping, tanh_slope
 
 _ROUNDS_AT_ONCE = 16  # rounds that run back together: enough rows for a fast product, and memory linear in T
-
-
-@dataclass
-class ReleasedDiagnostics(Diagnostics):
-    """Also the clipped gradients of each round, which the learner returns summed over time, and L at the moved last state.
-
-    target_displacement is that of zhat_t when it was found (step 5d moves on without it), local_loss and regulariser are what
-    round t starts with: ``loss``, and Ω of its first inner step. Nothing happens at the first step: its entries are 0, but for
-    target_displacement.
-    """
-
-    loss_after_target: Tensor | None = None  # (R,)
-    w_xh_steps: Tensor | None = None  # (T, R, I, H)
-    w_hh_steps: Tensor | None = None  # (T, R, H, H)
-    b_h_steps: Tensor | None = None  # (T, R, H)
 
 
 class LRAReleased(BaseLearner):
@@ -82,14 +72,6 @@ class LRAReleased(BaseLearner):
         for t in range(pass_.steps - 1, 0, -1):
             pass_.earlier_target(t)
         return pass_.weight_gradients()
-
-
-# log(1 + x^2) and not log1p: the losses measured from the public code are whole multiples of what rounding 1 + x^2 leaves. In
-# float32 a difference below 2.4e-4 is then a loss of 0, and step 5b asks whether the loss is 0.
-LOSS_VALUES: dict[ReleasedLossName, Callable[[Tensor], Tensor]] = {
-    "mse": torch.square,
-    "log_penalty": lambda difference: (1 + difference.square()).log_(),
-}
 
 
 class _Pass:
@@ -256,12 +238,12 @@ class _Pass:
     def _pull_back(self, error: Tensor) -> Tensor:
         return product(error, self.w_hh_transposed)
 
-    def _omega(self, error: Tensor, pulled_back: Tensor, state: Tensor) -> _DiagonalRegulariser | None:
+    def _omega(self, error: Tensor, pulled_back: Tensor, state: Tensor) -> DiagonalRegulariser | None:
         if self.rule.regularised:
             return diagonal_regulariser(error, pulled_back, state, self.undefined)
         return None
 
-    def _descend(self, u: Tensor, gradient: Tensor, omega: _DiagonalRegulariser | None) -> None:
+    def _descend(self, u: Tensor, gradient: Tensor, omega: DiagonalRegulariser | None) -> None:
         """One inner step of 3 and 5d, in place: u <- u - beta N_c(gradient + alpha dΩ/du)."""
         if omega is not None:
             diagonal = gradient.diagonal(dim1=1, dim2=2)
@@ -309,61 +291,3 @@ def _sum_rounds(gradients: Tensor) -> Tensor:
     for gradient in gradients[1:]:
         total += gradient
     return total
-
-
-@dataclass
-class _DiagonalRegulariser:
-    """Ω = (r - 1)^2 of the public code, with what its two gradients need. excess: r - 1. unit: the norm of each column of s
-    over that of s. phi' is taken from the diagonal.
-    """
-
-    error_norm: Tensor  # (R, 1), and so are the next three
-    lower_norm: Tensor
-    ratio: Tensor
-    excess: Tensor
-    unit: Tensor  # (R, B), and so are the next two
-    slope: Tensor
-    activation: Tensor
-
-    @property
-    def value(self) -> Tensor:
-        """Ω of each run (R,)."""
-        return self.excess.square().squeeze(1)
-
-    @property
-    def preactivation(self) -> Tensor:
-        """dΩ/du (R, B): of the diagonal entries of u, the only ones that have any."""
-        return self.unit.square().mul_(-4 * self.excess * self.ratio).mul_(self.activation)
-
-    def weight(self, error: Tensor, pulled_back: Tensor) -> Tensor:
-        """dΩ/dW (R, H, M), from d (R, B, M) and d W^T (R, B, H)."""
-        factor = 2 * self.excess * self.slope.square() / self.lower_norm
-        return product((pulled_back * factor[..., None]).transpose(1, 2), error / self.error_norm[..., None])
-
-
-def diagonal_regulariser(
-    error: Tensor, pulled_back: Tensor, state: Tensor, undefined: Tensor
-) -> _DiagonalRegulariser:
-    """2, 3, 5b, 5d: eq. 8 with one phi' per example b, that of unit b: r = |diag(phi') d W^T| / |d|.
-
-    error: d (R, B, M), held constant. pulled_back: d W^T (R, B, H). state: tanh(u) (R, B, H), B <= H. undefined (R, 1): r - 1
-    where |d| = 0. Norms are the plain ones of the public code: they are 0 where all squares underflow.
-    """
-    activation = state.diagonal(dim1=1, dim2=2)
-    slope = tanh_slope(activation)
-    columns = torch.linalg.vector_norm(pulled_back, dim=2) * slope  # norms of the columns of s
-    lower_norm = torch.linalg.vector_norm(columns, dim=1, keepdim=True)
-    error_norm = torch.linalg.vector_norm(error, dim=(1, 2))[:, None]
-    defined = error_norm > 0
-    error_norm = torch.where(defined, error_norm, 1.0)
-    ratio = lower_norm / error_norm
-    lower_norm = torch.where(lower_norm > 0, lower_norm, 1.0)  # s = 0: r = 0, and the gradients of |s| are 0
-    return _DiagonalRegulariser(
-        error_norm=error_norm,
-        lower_norm=lower_norm,
-        ratio=ratio,
-        excess=torch.where(defined, ratio - 1, undefined),
-        unit=columns / lower_norm,
-        slope=slope,
-        activation=activation,
-    )
