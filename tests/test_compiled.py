@@ -85,13 +85,15 @@ def tensors(found: Any) -> Iterator[tuple[str, Tensor]]:
             yield name, value
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 2e-3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)])
 @pytest.mark.parametrize("loss", ["log_penalty", "mse", "huber", "l1"])
 @pytest.mark.parametrize("shape", SIZES)
 def test_both_ways_give_the_same_gradients(
     shape: Shape, loss: str, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Relative to the largest entry. float32 has ten steps of a recurrence with Ω to lose digits in."""
+    """Relative to the largest entry. A difference that changes its sign moves the derivative of l1 by a jump."""
+    if loss == "l1" and dtype == torch.float32:
+        tolerance *= 10
     common: dict[str, Any] = {"name": "lra", "local_loss": loss, "inner_steps": 4, "target_step_size": 0.5}
     settings = [
         LRAConfig(**common, reduction="per_example", regularisation_strength=0.3, regularise_input=True),
