@@ -67,6 +67,8 @@ def states(driven: Tensor, w_hh: Tensor, start: Tensor | None = None) -> tuple[T
 
     This and all that follow raise MemoryError where there is none for one network's arrays.
     """
+    _, runs, _, hidden = driven.shape
+    _expect(w_hh=(w_hh, (runs, hidden, hidden)))
     h = torch.empty_like(driven, memory_format=torch.contiguous_format)
     z = driven.new_empty(driven.shape[0] + 1, *driven.shape[1:])
     z[0] = 0 if start is None else start
@@ -79,7 +81,8 @@ def last_state(symbols: Tensor, rows: Tensor, w_hh: Tensor) -> Tensor:
 
     Raises IndexError where a symbol has no row.
     """
-    inputs, hidden = rows.shape[1:]
+    runs, inputs, hidden = rows.shape
+    _expect(w_hh=(w_hh, (runs, hidden, hidden)), symbols=(symbols, (len(symbols), runs, symbols.shape[2])))
     if symbols.numel() and not 0 <= int(symbols.min()) <= int(symbols.max()) < inputs:
         raise IndexError(f"symbols must lie in 0..{inputs - 1}")
     z = rows.new_empty(*symbols.shape[1:], hidden)
@@ -89,8 +92,10 @@ def last_state(symbols: Tensor, rows: Tensor, w_hh: Tensor) -> Tensor:
 
 def readout(state: Tensor, w_hy: Tensor, b_y: Tensor) -> Tensor:
     """(2)  o (R, B, O) of states (R, B, H)."""
-    outputs = state.new_empty(*state.shape[:2], w_hy.shape[-1])
-    _call("readout", [state, w_hy, b_y, outputs], [*state.shape, w_hy.shape[-1]])
+    (runs, size, hidden), units = state.shape, w_hy.shape[-1]
+    _expect(w_hy=(w_hy, (runs, hidden, units)), b_y=(b_y, (runs, units)))
+    outputs = state.new_empty(runs, size, units)
+    _call("readout", [state, w_hy, b_y, outputs], [*state.shape, units])
     return outputs
 
 
@@ -130,6 +135,14 @@ def targets(
     ``regularised``: Ω acts; ``measured``: its value is wanted all the same.
     """
     steps, runs, size, hidden = driven.shape
+    units = parameters.w_hy.shape[-1]
+    _expect(
+        w_hh=(parameters.w_hh, (runs, hidden, hidden)),
+        w_hy=(parameters.w_hy, (runs, hidden, units)),
+        b_y=(parameters.b_y, (runs, units)),
+        settings=(settings, (runs, 11)),
+        targets=(batch.targets, (runs, size, units) if batch.targets.is_floating_point() else (runs, size)),
+    )
     stacked, numbers = (runs, steps, size, hidden), (steps, runs)
     found = Targets(
         target=torch.empty_like(driven),
@@ -144,7 +157,7 @@ def targets(
     )
     network = [trajectory.h, trajectory.z, driven, parameters.w_hh, parameters.w_hy, parameters.b_y]
     data = [*_symbols_or_values(batch.inputs, driven), *_symbols_or_values(batch.targets, driven)]
-    sizes = [steps, runs, size, parameters.w_xh.shape[1], hidden, parameters.w_hy.shape[-1]]
+    sizes = [steps, runs, size, parameters.w_xh.shape[1], hidden, units]
     options = [inner_steps, LOSSES[local_loss], clips_targets, clips_weights]
     _call("targets", [*network, *data, settings, *vars(found).values()], [*sizes, *options])
     return found
@@ -154,15 +167,24 @@ def _symbols_or_values(data: Tensor, like: Tensor) -> tuple[Tensor | None, Tenso
     return (None, data.to(like.dtype)) if data.is_floating_point() else (data.to(torch.int64), None)
 
 
+def _expect(**tensors: tuple[Tensor, tuple[int, ...]]) -> None:
+    """C reads what it is told is there: raises ValueError where a tensor has another shape than the sizes that go with it."""
+    for name, (tensor, shape) in tensors.items():
+        if tensor.shape != shape:
+            raise ValueError(f"{name}: shape {tuple(tensor.shape)}, where {shape} is needed")
+
+
 def _call(name: str, tensors: Sequence[Tensor | None], numbers: Sequence[int]) -> None:
     """Call a function of recurrence.c: first its arrays, then its numbers. Results are written into tensors, so those must be
-    contiguous; of others a contiguous copy will do.
+    contiguous; of others a contiguous copy will do. Raises TypeError where real tensors differ in dtype.
     """
-    laid_out = [
-        None if tensor is None else tensor.contiguous() for tensor in tensors
-    ]  # alive until the call is over
+    # Alive until the call is over.
+    laid_out = [None if tensor is None else tensor.contiguous() for tensor in tensors]
     addresses = [None if tensor is None else ctypes.c_void_p(tensor.data_ptr()) for tensor in laid_out]
-    like = next(tensor for tensor in tensors if tensor is not None and tensor.is_floating_point())
+    real = [tensor for tensor in tensors if tensor is not None and tensor.is_floating_point()]
+    like = real[0]
+    if dtypes := {tensor.dtype for tensor in real} - {like.dtype}:
+        raise TypeError(f"{name}: {like.dtype} beside {', '.join(map(str, dtypes))}")
     library = _library(like.dtype)
     assert library is not None
     if getattr(library.functions, name)(*addresses, *map(ctypes.c_long, numbers)):

@@ -23,16 +23,15 @@ from lra_companion.config import (
     RunConfig,
 )
 from lra_companion.learners import make_learner
-from lra_companion.network import Batch, Parameters, drive, initial_parameters, next_state, predict, readout
+from lra_companion.network import Batch, Parameters, drive, initial_parameters, next_state, readout
 from lra_companion.store import ResultStore
 from lra_companion.sweep import chunks
-from lra_companion.tasks import Task, make_task
-from lra_companion.training import RunResult, one_thread, run_group
+from lra_companion.tasks import make_task
+from lra_companion.training import RunResult, accuracy, one_thread, run_group
 
 MEASURED_FOLDER = "measured"
 """Where, in a folder of results, those lie whose last check carries what was measured on the network."""
 _OMEGA_PARTS: tuple[ReleasedPart, ...] = ("diagonal_slope", "omega_on_input", "omega_at_state")
-_CHUNK = 500  # sequences at a time
 
 
 def measure_many(configs: Sequence[RunConfig], store: ResultStore) -> list[RunResult]:
@@ -76,8 +75,8 @@ def measure(result: RunResult) -> dict[str, Any]:
                 "end": has_nan_gradient(learner, result.parameters, last),
             },
             "accuracy": {
-                "described": _accuracy(task, result.parameters, held_out, released=False),
-                "released": _accuracy(task, result.parameters, held_out, released=True),
+                "described": accuracy(task, result.parameters, held_out),
+                "released": accuracy(task, result.parameters, held_out, predict_as_released),
             },
         }
 
@@ -157,10 +156,3 @@ def predict_as_released(parameters: Parameters, inputs: Tensor) -> Tensor:
     for part in driven:
         z = next_state(part, z, parameters.w_hh)
     return readout(parameters, z)
-
-
-def _accuracy(task: Task, parameters: Parameters, batch: Batch, *, released: bool) -> float:
-    outputs = predict_as_released if released else predict
-    chunks_ = zip(batch.inputs.split(_CHUNK, dim=2), batch.targets.split(_CHUNK, dim=1), strict=True)
-    right = sum(int(task.correct(outputs(parameters, x), y).sum()) for x, y in chunks_)
-    return right / batch.targets.shape[1]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lra_companion.config import LocalLossName, LRAConfig
+from lra_companion.learners.lra_settings import LRASettings
 from lra_companion.local_losses import reduction_scale
 from lra_companion.network import Batch, Parameters, forward, output_loss, product, readout
 from lra_companion.stability import Clipping, norm, tanh_slope
@@ -41,10 +42,10 @@ def top_displacement(parameters: Parameters, batch: Batch, configs: Sequence[LRA
     state = forward(parameters, batch.inputs).z[-1]
     _, error = output_loss(readout(parameters, state), batch.targets)
     slope = tanh_slope(state)
-    scale = _column([1.0 if c.reduction == "mean" else float(state.shape[1]) for c in configs], state)
-    gradient = product(error, parameters.w_hy.transpose(1, 2)) * slope * scale
-    steps = _column([c.target_step_size * c.inner_steps for c in configs], state)
-    return -steps * _clipped(gradient, _target_clipping(configs, state)) * slope
+    settings = LRASettings.of(configs, state, state.shape[1])
+    gradient = product(error, parameters.w_hy.transpose(1, 2)) * slope * settings.target_scale
+    steps = configs[0].inner_steps * settings.beta
+    return -steps * _clipped(gradient, settings.target_clipping) * slope
 
 
 def linear_displacement(
@@ -55,9 +56,8 @@ def linear_displacement(
     steps, _, size, hidden = z[1:].shape
     slope = tanh_slope(z[1:])
     w_hh_transposed = parameters.w_hh.transpose(1, 2)
-    m = _column([pull(c, size, hidden) for c in configs], top)
-    beta = _column([c.target_step_size for c in configs], top)
-    clipping = _target_clipping(configs, top)
+    settings = LRASettings.of(configs, top, size)
+    m = top.new_tensor([pull(c, size, hidden) for c in configs])[:, None, None]
     displacement = torch.empty_like(slope)
     displacement[-1] = top
     for t in range(steps - 1, 0, -1):
@@ -65,7 +65,8 @@ def linear_displacement(
         v = torch.zeros_like(top)
         for _ in range(configs[0].inner_steps):
             missing = product(v * below, parameters.w_hh) * above - displacement[t]
-            v = v - beta * _clipped(m * product(missing * above, w_hh_transposed) * below, clipping)
+            gradient = m * product(missing * above, w_hh_transposed) * below
+            v = v - settings.beta * _clipped(gradient, settings.target_clipping)
         displacement[t - 1] = v * below
     return displacement
 
@@ -106,13 +107,3 @@ def scalar_factor(config: LRAConfig, batch_size: int, slope: Tensor, w_hh: Tenso
 
 def _clipped(gradient: Tensor, clipping: Clipping) -> Tensor:
     return gradient * clipping.factor(norm(gradient))[:, None, None]
-
-
-def _target_clipping(configs: Sequence[LRAConfig], like: Tensor) -> Clipping:
-    norms = [c.clip_norm if c.target_clip_norm is None else c.target_clip_norm for c in configs]
-    modes = [(c.target_clip_mode or c.clip_mode) == "normalise" for c in configs]
-    return Clipping(like.new_tensor(norms), torch.tensor(modes, device=like.device))
-
-
-def _column(values: list[float], like: Tensor) -> Tensor:
-    return like.new_tensor(values)[:, None, None]

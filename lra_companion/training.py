@@ -257,14 +257,21 @@ class _Group:
         self.learner = self.learner.select(chosen)
 
 
-def accuracy(task: Task, parameters: Parameters, batch: Batch) -> float:
-    """Share of a batch (R = 1) that a network gets right."""
+def accuracy(
+    task: Task,
+    parameters: Parameters,
+    batch: Batch,
+    outputs_of: Callable[[Parameters, Tensor], Tensor] = predict,
+) -> float:
+    """Share of a batch (R = 1) that a network gets right. outputs_of: how its outputs come from weights and inputs."""
     chunks = zip(
         batch.inputs.split(_EVALUATION_CHUNK, dim=2),
         batch.targets.split(_EVALUATION_CHUNK, dim=1),
         strict=True,
     )
-    right = sum(int(task.correct(predict(parameters, inputs), targets).sum()) for inputs, targets in chunks)
+    right = sum(
+        int(task.correct(outputs_of(parameters, inputs), targets).sum()) for inputs, targets in chunks
+    )
     return right / batch.targets.shape[1]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from lra_companion import RunConfig, compiled, train
 from lra_companion.config import BPTTConfig, LRAConfig
 from lra_companion.learners import make_learner
-from lra_companion.network import Parameters, forward, predict
+from lra_companion.network import Batch, Parameters, forward, predict
 from problems import Shape, random_problem
 
 NO_COMPILER = shutil.which("cc") is None
@@ -136,6 +136,27 @@ def test_a_symbol_without_a_row_is_refused() -> None:
     for symbol in (-1, 4):
         with pytest.raises(IndexError, match=r"0\.\.3"):
             compiled.last_state(torch.tensor([[[0, symbol]]]), rows, w_hh)
+
+
+def test_sizes_that_do_not_fit_are_refused_before_memory_is_read() -> None:
+    parameters, batch = random_problem(SIZES[0], seed=9, dtype=torch.float32)
+    one_config_for_two_runs = make_learner([LRAConfig(name="lra")])
+    with pytest.raises(ValueError, match=r"settings: shape \(1, 11\), where \(2, 11\)"):
+        one_config_for_two_runs.gradients(parameters, batch)
+    with pytest.raises(ValueError, match="targets: shape"):
+        make_learner([LRAConfig(name="lra")] * 2).gradients(
+            parameters, Batch(batch.inputs, batch.targets[:, :3])
+        )
+    with pytest.raises(ValueError, match="w_hh: shape"):
+        compiled.states(torch.zeros(2, 1, 3, 8), torch.zeros(1, 8, 7))
+    with pytest.raises(ValueError, match="symbols: shape"):
+        compiled.last_state(
+            torch.zeros(2, 2, 3, dtype=torch.int64), torch.zeros(1, 4, 8), torch.zeros(1, 8, 8)
+        )
+    with pytest.raises(ValueError, match="b_y: shape"):
+        compiled.readout(torch.zeros(1, 3, 8), torch.zeros(1, 8, 2), torch.zeros(1, 3))
+    with pytest.raises(TypeError, match=r"float32 beside torch\.float64"):
+        compiled.states(torch.zeros(2, 1, 3, 8), torch.zeros(1, 8, 8, dtype=torch.float64))
 
 
 def test_a_target_that_does_not_move_equals_its_state() -> None:
