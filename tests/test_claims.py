@@ -49,7 +49,7 @@ from lra_companion.statistics import Estimate
 from lra_companion.store import ResultStore
 from lra_companion.training import RunResult
 from test_experiments import VALUES, settings_for
-from test_findings import HIGH, LOW, MIDDLE, SEEDS, clipping, result_of
+from test_findings import HIGH, LOW, MIDDLE, SEEDS, clipping, released_settings, result_of
 
 mpl.use("agg")
 
@@ -220,6 +220,16 @@ def test_the_evidence_on_clipping() -> None:
     (piece,) = clipping_evidence(asked, results_for(asked, scores))["2"]
     assert (piece.where, piece.method) == ("temporal order, T = 20", "lra")
     assert piece.estimate.value == pytest.approx(0.03), "at the common bound, less none"
+
+
+def test_the_released_code_is_judged_where_it_was_run() -> None:
+    asked = clipping(**released_settings(30))
+    labels = [condition.label for condition in asked.conditions()]
+    scores = dict.fromkeys(labels, MIDDLE) | {"lra_released, not clipped": [0.3] * 5}
+    described, released = clipping_evidence(asked, results_for(asked, scores))["2"]
+    assert (described.where, described.method) == ("temporal order, T = 20", "lra")
+    assert (released.where, released.method) == ("temporal order, T = 30", "lra_released")
+    assert released.estimate.value == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("norms", [[0.1, 1.0], [0.0, 0.1]])

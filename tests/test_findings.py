@@ -24,8 +24,10 @@ from lra_companion.findings import (
     longest_solved,
     losses_finding,
     panels,
+    places_sentence,
     regularisation_differences,
     regularisation_finding,
+    released_clipping,
     strength_series,
     summary,
 )
@@ -265,6 +267,18 @@ def test_a_missing_run_is_an_error_not_a_silent_comparison() -> None:
         panels(asked, results[:-1])
 
 
+def test_what_one_place_alone_does_is_measured_against_omega_switched_off() -> None:
+    asked = parameters(SEEDS, regularisation_strengths=[0.0, 0.5], places=["targets", "recurrent"])
+    scores = {condition.label: MIDDLE for condition in asked.conditions()} | {"omega": MIDDLE}
+    scores |= {"lra, α = 0": LOW, "lra + Ω on W_hh": [score + 0.25 for score in LOW]}
+    given = found(asked, scores)
+    text = places_sentence(asked, given)
+    assert "on temporal order 0.29 [" in text and text.endswith("on targets and 0.25 [0.25, 0.25] on W_hh.")
+    nothing = parameters(SEEDS)
+    kept = found(nothing, {"readout": MIDDLE, "lra": LOW, "omega": HIGH})
+    assert "not compared" in places_sentence(nothing, kept)
+
+
 # 03_clipping
 
 
@@ -275,6 +289,7 @@ def clipping(**changes: Any) -> ClippingParameters:
         "sequence_lengths": [20],
         "clip_norms": [0.0, 0.1, 1.0],
         "clip_modes": ["clip", "normalise"],
+        "released_lengths": [],
         "diagnosed_seeds": [1],
     }
     return ClippingParameters.checked(COMMON | values | changes)
@@ -284,7 +299,7 @@ def clipped_panels(asked: ClippingParameters, accuracies: dict[str, float], shar
     """Panels in which conditions have these accuracies (else 0.5, and a little more with each seed) and shares (else 0)."""
     results = []
     for task, length in asked.problems():
-        for condition in asked.conditions():
+        for condition in asked.conditions_at(length):
             for seed in asked.seeds:
                 config = asked.run(task, length, condition, seed)
                 result = result_of(config, accuracies.get(condition.label, 0.5) + 0.001 * seed)
@@ -350,6 +365,21 @@ def test_without_a_run_that_is_not_clipped_nothing_is_claimed() -> None:
     asked = clipping(clip_norms=[1.0])
     text = clipping_finding(asked, clipped_panels(asked, {}, {}))
     assert text.endswith("Nothing was run without clipping to compare with.")
+
+
+def released_settings(*lengths: int) -> dict[str, Any]:
+    groups = ["readout", "lra", "lra_omega", "lra_released"]
+    return {"released_lengths": [30], "settings": settings_for(["temporal_order"], [20, *lengths], groups)}
+
+
+def test_what_clipping_does_to_the_released_code() -> None:
+    asked = clipping(**released_settings(30))
+    given = clipped_panels(asked, {"lra_released, not clipped": 0.7, "lra_released, clip, c = 1": 0.58}, {})
+    assert released_clipping(asked, given) == (
+        "In the released code, clipping at c = 1 changed accuracy on unseen sequences by -0.12 [-0.12, -0.12] on "
+        "temporal order, T = 30."
+    )
+    assert "not run" in released_clipping(clipping(), clipped_panels(clipping(), {}, {}))
 
 
 # 04_local_losses

@@ -6,11 +6,17 @@ All intervals are 95 % percentile bootstraps over seeds (Wilson for shares), dra
 from __future__ import annotations
 
 from lra_companion.findings.baselines import baselines_finding, longest_solved
-from lra_companion.findings.clipping import clipping_effects, clipping_finding, clipping_series
+from lra_companion.findings.clipping import (
+    clipping_effects,
+    clipping_finding,
+    clipping_series,
+    released_clipping,
+)
 from lra_companion.findings.comparison import Panel, by_task, in_focus, panels, summary
 from lra_companion.findings.losses import losses_finding
 from lra_companion.findings.outcomes import Outcome
 from lra_companion.findings.regularisation import (
+    places_sentence,
     regularisation_differences,
     regularisation_finding,
     strength_series,
@@ -52,12 +58,14 @@ __all__ = [
     "losses_finding",
     "omega_sentence",
     "panels",
+    "places_sentence",
     "protocol_sentences",
     "readout_levels",
     "readout_sentence",
     "reference_table",
     "regularisation_differences",
     "regularisation_finding",
+    "released_clipping",
     "strength_series",
     "summary",
     "turn",

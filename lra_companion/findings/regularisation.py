@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lra_companion.experiments import RegularisationParameters
-from lra_companion.experiments.regularisation import strength_label
+from lra_companion.experiments.regularisation import PLACES, place_label, strength_label
 from lra_companion.findings.comparison import Panel, in_focus
 from lra_companion.findings.outcomes import direction, listed
 from lra_companion.reporting import TASK_TITLES
@@ -76,3 +76,24 @@ def strength_series(
     }
     run = {name: labels for name, labels in series.items() if set(labels) <= shown[0].outcomes.keys()}
     return [*(f"{strength:.15g}" for strength in strengths), "tuned"], run
+
+
+def places_sentence(parameters: RegularisationParameters, shown: Sequence[Panel]) -> str:
+    """What Ω does on one place alone, against the same settings with Ω off; for each task."""
+    off = strength_label("lra", 0.0)
+    labels = {
+        PLACES[place]: place_label(place) for place in parameters.places if "lra" in parameters.learners
+    }
+    clauses = []
+    for panel in shown:
+        gains = [
+            f"{panel.difference(label, off).iqm:.2f} on {name}"
+            for name, label in labels.items()
+            if {label, off} <= panel.outcomes.keys()
+        ]
+        if gains:
+            clauses.append(f"on {TASK_TITLES[panel.task]} {listed(gains)}")
+    if not clauses:
+        return "Single places were not compared with Ω switched off."
+    changes = "; ".join(clauses)
+    return f"Against the same settings with Ω switched off, Ω on one place alone changed accuracy as follows: {changes}."
