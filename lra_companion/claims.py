@@ -13,10 +13,16 @@ from typing import Literal
 
 import numpy as np
 
-from lra_companion.experiments import ClippingParameters, RegularisationParameters, VanishingParameters
+from lra_companion.experiments import (
+    ClippingParameters,
+    RegularisationParameters,
+    ReleasedCodeParameters,
+    VanishingParameters,
+)
 from lra_companion.experiments.clipping import clip_label
 from lra_companion.findings.comparison import Panel, in_focus, panels
 from lra_companion.findings.outcomes import BOOTSTRAP_SEED
+from lra_companion.findings.released_code import RELEASED_UNCLIPPED, released_panels
 from lra_companion.findings.vanishing_gradients import GRADIENT, traces
 from lra_companion.reporting import TASK_TITLES
 from lra_companion.statistics import Estimate, paired_difference
@@ -66,22 +72,26 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One estimate that bears on a claim: where it was measured, and for which of the two methods."""
+    """One estimate that bears on a claim: where it was measured, for which of the two methods, and by which chapter's runs."""
 
     where: str
     method: Method
     estimate: Estimate
+    chapter: str
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper's abstract, in our words, with what decides it. chapter: the notebook whose runs it is judged by."""
+    """A claim of the paper's abstract, in our words, with what decides it.
+
+    chapters: the notebooks whose runs it may be judged by. Each method is judged by the first that trained it.
+    """
 
     number: str
     statement: str
     quantity: str
     threshold: Threshold
-    chapter: str
+    chapters: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,14 @@ class Judgement:
     verdict: Verdict
     evidence: tuple[tuple[Evidence, Answer], ...]
 
+    @property
+    def chapter(self) -> str:
+        """The notebook by whose runs it was judged; where there is no evidence, the first that might have been."""
+        return self.evidence[0][0].chapter if self.evidence else self.claim.chapters[0]
+
+
+_GRADIENTS, _CLIPPING = VanishingParameters.chapter, ClippingParameters.chapter
+_REGULARISATION, _RELEASED = RegularisationParameters.chapter, ReleasedCodeParameters.chapter
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -100,46 +118,47 @@ CLAIMS: tuple[Claim, ...] = (
         "Cutting the network into sub-graphs does not do away with vanishing gradients.",
         "factor by which the norm of the recurrent weight gradient changes per step back in time, without Ω, before training",
         Threshold("below", VANISHING),
-        "02_vanishing_gradients",
+        (_GRADIENTS,),
     ),
     Claim(
         "2",
         "Gradient clipping as LRA proposes it has little or no effect on performance.",
         "test accuracy with clipping at the common bound minus test accuracy without clipping",
         Threshold("within", NOTABLE),
-        "03_clipping",
+        (_CLIPPING, _RELEASED),
     ),
     Claim(
         "3",
         "The LRA RNN without regularisation is very hard to train.",
         "test accuracy of LRA without Ω minus that of the control, whose hidden weights are not trained",
         Threshold("below", NOTABLE),
-        "05_regularisation",
+        (_REGULARISATION, _RELEASED),
     ),
     Claim(
         "4a",
         "Regularising gradients in the direction of the update lets them flow.",
         "factor by which the norm of the recurrent weight gradient changes per step back in time, with Ω, after training",
         Threshold("above", FLOWING),
-        "02_vanishing_gradients",
+        (_GRADIENTS,),
     ),
     Claim(
         "4b",
         "Regularising gradients makes a marked difference to convergence.",
         "mean validation accuracy over all checks of the training, with Ω minus without",
         Threshold("above", NOTABLE),
-        "05_regularisation",
+        (_REGULARISATION, _RELEASED),
     ),
     Claim(
         "5",
         "The regularised LRA RNN does considerably better than the unregularised one on each of the three tasks.",
         "test accuracy with Ω minus test accuracy without",
         Threshold("above", NOTABLE),
-        "05_regularisation",
+        (_REGULARISATION, _RELEASED),
     ),
 )
-"""The abstract's claims. Settings of both sides of a difference were searched with equally many trials; differences are within
-seeds, interquartile means with 95 % bootstrap intervals over seeds.
+"""The abstract's claims. Both sides of a difference had the same search for their settings; differences are within
+seeds, interquartile means with 95 % bootstrap intervals over seeds. What the chapter on the released code trains has
+settings of the public code's own grid.
 """
 
 
@@ -158,8 +177,14 @@ def judge(claim: Claim, evidence: Sequence[Evidence]) -> list[Judgement]:
     """The verdict on a claim for each method, from the evidence that bears on it."""
     found = []
     for method in METHODS:
+        of_method = [piece for piece in evidence if piece.method == method]
+        trained_by = [
+            chapter for chapter in claim.chapters if any(piece.chapter == chapter for piece in of_method)
+        ]
         pieces: list[tuple[Evidence, Answer]] = [
-            (piece, claim.threshold.answer(piece.estimate)) for piece in evidence if piece.method == method
+            (piece, claim.threshold.answer(piece.estimate))
+            for piece in of_method
+            if piece.chapter == trained_by[0]
         ]
         answers: list[Answer] = [answer for _, answer in pieces]
         found.append(Judgement(claim, method, verdict(answers), tuple(pieces)))
@@ -177,7 +202,7 @@ def gradient_evidence(
         if estimate is not None and trace.learner in METHODS:
             where = f"{TASK_TITLES[trace.task]}, T = {parameters.sequence_length}"
             method: Method = "lra" if trace.learner == "lra" else "lra_released"
-            found[number].append(Evidence(where, method, estimate))
+            found[number].append(Evidence(where, method, estimate, parameters.chapter))
     return found
 
 
@@ -185,29 +210,52 @@ def clipping_evidence(
     parameters: ClippingParameters, results: Sequence[RunResult]
 ) -> dict[str, list[Evidence]]:
     """Claim 2, from the runs of 03_clipping."""
-    found = []
-    for panel in panels(parameters, results):
-        for method in METHODS:
-            clipped, free = (clip_label(method, "clip", norm) for norm in (parameters.clip_norm, 0.0))
-            if {clipped, free} <= panel.outcomes.keys():
-                found.append(Evidence(panel.title, method, panel.difference(clipped, free).iqm))
-    return {"2": found}
+    clipped = clip_label("lra", "clip", parameters.clip_norm)
+    free = clip_label("lra", "clip", 0.0)
+    return {
+        "2": [
+            Evidence(panel.title, "lra", panel.difference(clipped, free).iqm, parameters.chapter)
+            for panel in panels(parameters, results)
+            if {clipped, free} <= panel.outcomes.keys()
+        ]
+    }
 
 
 def regularisation_evidence(
     parameters: RegularisationParameters, results: Sequence[RunResult]
 ) -> dict[str, list[Evidence]]:
     """Claims 3, 4b and 5, from the runs of 05_regularisation at the length at which most was run."""
-    found: dict[str, list[Evidence]] = {"3": [], "4b": [], "5": []}
     every = panels(parameters, results)
+    found: dict[str, list[Evidence]] = {"3": [], "4b": [], "5": []}
     for method in METHODS:
         for panel in in_focus([panel for panel in every if method in panel.outcomes] or every):
-            plain, omega = method, f"{method} + Ω"
-            if {plain, omega} <= panel.outcomes.keys():
-                found["3"].append(Evidence(panel.title, method, panel.difference(plain, "readout").iqm))
-                found["4b"].append(Evidence(panel.title, method, convergence_gain(panel, omega, plain)))
-                found["5"].append(Evidence(panel.title, method, panel.difference(omega, plain).iqm))
+            _compare(panel, method, parameters.chapter, found)
     return found
+
+
+def released_evidence(
+    parameters: ReleasedCodeParameters, results: Sequence[RunResult]
+) -> dict[str, list[Evidence]]:
+    """Claims 2, 3, 4b and 5 for the released code, from the runs of 08_released_code."""
+    found: dict[str, list[Evidence]] = {"2": [], "3": [], "4b": [], "5": []}
+    for panel in released_panels(parameters, results):
+        _compare(panel, "lra_released", parameters.chapter, found)
+        clipping = panel.difference("lra_released", RELEASED_UNCLIPPED).iqm
+        found["2"].append(Evidence(panel.title, "lra_released", clipping, parameters.chapter))
+    return found
+
+
+def _compare(panel: Panel, method: Method, chapter: str, found: dict[str, list[Evidence]]) -> None:
+    """Add what a panel says on claims 3, 4b and 5 for a method, if it was run there without and with Ω."""
+    plain, omega = method, f"{method} + Ω"
+    if {plain, omega} <= panel.outcomes.keys():
+        estimates = {
+            "3": panel.difference(plain, "readout").iqm,
+            "4b": convergence_gain(panel, omega, plain),
+            "5": panel.difference(omega, plain).iqm,
+        }
+        for number, estimate in estimates.items():
+            found[number].append(Evidence(panel.title, method, estimate, chapter))
 
 
 def convergence_gain(panel: Panel, treated: str, control: str) -> Estimate:

@@ -23,9 +23,8 @@ def sources(results: Path, profiles: Sequence[str]) -> list[Source]:
     ``results`` is a store, or a folder that holds a store for each profile under its name. Nothing is trained. Raises
     ValueError for an unknown profile.
     """
-    return [
-        _source(chapter, results, profiles) for chapter in dict.fromkeys(claim.chapter for claim in CLAIMS)
-    ]
+    chapters = dict.fromkeys(chapter for claim in CLAIMS for chapter in claim.chapters)
+    return [_source(chapter, results, profiles) for chapter in sorted(chapters)]
 
 
 def _source(chapter: str, results: Path, profiles: Sequence[str]) -> Source:
@@ -63,8 +62,8 @@ def document(found: Sequence[Judgement], judged_by: Sequence[Source]) -> dict[st
                 "verdict": each.verdict,
                 "quantity": each.claim.quantity,
                 "threshold": {"side": each.claim.threshold.side, "bound": each.claim.threshold.bound},
-                "chapter": each.claim.chapter,
-                "profile": profiles[each.claim.chapter],
+                "chapter": each.chapter,
+                "profile": profiles[each.chapter],
                 "evidence": [
                     {"where": piece.where, **_estimate(piece.estimate), "says": answer}
                     for piece, answer in each.evidence

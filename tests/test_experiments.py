@@ -286,7 +286,6 @@ def test_clipping_changes_c_and_the_mode_and_nothing_else() -> None:
     values = COMMON | {
         "clip_norms": [1.0, 0.0, 0.1],
         "clip_modes": ["clip", "normalise"],
-        "released_lengths": [],
         "diagnosed_seeds": [4],
     }
     parameters = ClippingParameters.checked(values)
@@ -319,33 +318,9 @@ def test_clipping_changes_c_and_the_mode_and_nothing_else() -> None:
 
 
 def test_clipping_shares_runs_with_other_chapters_where_it_can() -> None:
-    values = COMMON | {
-        "clip_norms": [1.0],
-        "clip_modes": ["clip"],
-        "released_lengths": [],
-        "diagnosed_seeds": [4],
-    }
+    values = COMMON | {"clip_norms": [1.0], "clip_modes": ["clip"], "diagnosed_seeds": [4]}
     clipped = {run.key() for run in ClippingParameters.checked(values).runs() if run.seed != 4}
     assert clipped <= {run.key() for run in RegularisationParameters.checked(VALUES).runs()}
-
-
-def test_the_released_code_is_clipped_or_not_at_its_own_lengths_alone() -> None:
-    groups = ["readout", "lra", "lra_omega", "lra_released"]
-    values = COMMON | {
-        "clip_norms": [0.0, 0.1, 1.0],
-        "clip_modes": ["clip", "normalise"],
-        "released_lengths": [30, 40],
-        "diagnosed_seeds": [4],
-        "settings": settings_for(COMMON["tasks"], [20, 30, 40], groups),
-    }
-    parameters = ClippingParameters.checked(values)
-    released = ["lra_released, not clipped", "lra_released, clip, c = 1"]
-    at = {length: [each.label for each in parameters.conditions_at(length)] for length in (20, 30, 40)}
-    assert at[40] == ["readout", *released]
-    assert at[30] == [*at[20], *released] and len(at[20]) == 11
-    assert {length for _, length in parameters.problems()} == {20, 30, 40}
-    norms = {run.learner.clip_norm for run in parameters.runs() if isinstance(run.learner, LRAReleasedConfig)}
-    assert norms == {0.0, 1.0}
 
 
 def test_each_local_loss_has_settings_of_its_own() -> None:

@@ -27,7 +27,6 @@ from lra_companion.findings import (
     places_sentence,
     regularisation_differences,
     regularisation_finding,
-    released_clipping,
     strength_series,
     summary,
 )
@@ -289,7 +288,6 @@ def clipping(**changes: Any) -> ClippingParameters:
         "sequence_lengths": [20],
         "clip_norms": [0.0, 0.1, 1.0],
         "clip_modes": ["clip", "normalise"],
-        "released_lengths": [],
         "diagnosed_seeds": [1],
     }
     return ClippingParameters.checked(COMMON | values | changes)
@@ -299,7 +297,7 @@ def clipped_panels(asked: ClippingParameters, accuracies: dict[str, float], shar
     """Panels in which conditions have these accuracies (else 0.5, and a little more with each seed) and shares (else 0)."""
     results = []
     for task, length in asked.problems():
-        for condition in asked.conditions_at(length):
+        for condition in asked.conditions():
             for seed in asked.seeds:
                 config = asked.run(task, length, condition, seed)
                 result = result_of(config, accuracies.get(condition.label, 0.5) + 0.001 * seed)
@@ -365,21 +363,6 @@ def test_without_a_run_that_is_not_clipped_nothing_is_claimed() -> None:
     asked = clipping(clip_norms=[1.0])
     text = clipping_finding(asked, clipped_panels(asked, {}, {}))
     assert text.endswith("Nothing was run without clipping to compare with.")
-
-
-def released_settings(*lengths: int) -> dict[str, Any]:
-    groups = ["readout", "lra", "lra_omega", "lra_released"]
-    return {"released_lengths": [30], "settings": settings_for(["temporal_order"], [20, *lengths], groups)}
-
-
-def test_what_clipping_does_to_the_released_code() -> None:
-    asked = clipping(**released_settings(30))
-    given = clipped_panels(asked, {"lra_released, not clipped": 0.7, "lra_released, clip, c = 1": 0.58}, {})
-    assert released_clipping(asked, given) == (
-        "In the released code, clipping at c = 1 changed accuracy on unseen sequences by -0.12 [-0.12, -0.12] on "
-        "temporal order, T = 30."
-    )
-    assert "not run" in released_clipping(clipping(), clipped_panels(clipping(), {}, {}))
 
 
 # 04_local_losses

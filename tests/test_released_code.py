@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from lra_companion.claims import released_evidence
 from lra_companion.config import RELEASED_PARTS, LRAAblationConfig, RunConfig
 from lra_companion.experiments import ReleasedCodeParameters
 from lra_companion.fidelity import variants
@@ -12,12 +13,14 @@ from lra_companion.findings import (
     Fidelity,
     accuracy_table,
     at_a_glance,
+    clipping_sentence,
     comparisons,
     fidelity_finding,
     gradient_table,
     omega_sentence,
     protocol_sentences,
     reference_table,
+    released_panels,
     turn,
     turns_by_seed,
 )
@@ -60,7 +63,7 @@ PARAMETERS = ReleasedCodeParameters.checked(VALUES)
 
 def test_every_condition_runs_with_every_seed() -> None:
     runs = PARAMETERS.runs()
-    kinds = 1 + 1 + 2 * 2 * 2 + 2 + 1  # readout, NaN, ends (rule, Ω, length), added, removed
+    kinds = 1 + 1 + 1 + 2 * 2 * 2 + 2 + 1  # readout, NaN, not clipped, ends (rule, Ω, length), added, removed
     assert len({run.key() for run in runs}) == len(runs) == 2 * 3 * kinds
     seeds: dict[str, set[int]] = {}
     for run in runs:
@@ -81,6 +84,14 @@ def test_what_is_added_and_what_is_removed() -> None:
     for run in (added, removed):
         assert run.learner.regularisation_strength == 0.1 and run.learner.target_step_size == 1.0
         assert run.learner.inner_steps == 3 and run.optimiser.learning_rate == 0.2
+
+
+def test_the_public_code_without_clipping_differs_in_nothing_else() -> None:
+    free = PARAMETERS.unclipped_run("temporal_order", 3)
+    clipped = PARAMETERS.end_run("lra_released", "temporal_order", 0.0, 3)
+    assert free.learner.clip_norm == 0.0 and clipped.learner.clip_norm == 1.0
+    assert free.model_copy(update={"learner": clipped.learner}) == clipped
+    assert free.learner.model_copy(update={"clip_norm": 1.0}) == clipped.learner
 
 
 def test_all_rules_share_the_task_s_settings() -> None:
@@ -126,6 +137,8 @@ def accuracy_of(config: RunConfig) -> float:
         base = {1: 0.9 if "full_differentiation" in learner.released else 0.5, 7: 0.8}[len(learner.released)]
     if getattr(learner, "regularisation_strength", 0.1) == 0:  # Ω helps as described, and harms as released
         base += {"lra": -0.04, "lra_released": 0.06}[learner.name]
+    if getattr(learner, "clip_norm", 1.0) == 0:  # and so does clipping, as released
+        base += 0.1
     return base + 0.001 * config.seed
 
 
@@ -313,6 +326,26 @@ def test_the_sentences() -> None:
     protocol = protocol_sentences(found)
     assert "+0.050 [+0.050, +0.050] for lra on random permutation" in protocol
     assert "2 of 3 on temporal order (half of them within 4 iterations)" in protocol
+
+
+def test_what_clipping_does_as_released() -> None:
+    text = clipping_sentence(PARAMETERS, released_panels(PARAMETERS, made()[0]))
+    assert "at c = 1" in text and "against no clipping" in text
+    assert "by -0.10 [-0.10, -0.10] on random permutation and -0.10 [-0.10, -0.10] on temporal order." in text
+
+
+def test_the_evidence_on_claims_about_the_released_code() -> None:
+    found = released_evidence(PARAMETERS, made()[0])
+    for pieces in found.values():
+        assert [piece.where for piece in pieces] == ["random permutation, T = 20", "temporal order, T = 20"]
+        assert {(piece.method, piece.chapter, piece.estimate.n) for piece in pieces} == {
+            ("lra_released", "08_released_code", 3)
+        }
+    values = {number: pieces[0].estimate.value for number, pieces in found.items()}
+    assert values["2"] == pytest.approx(-0.1), "clipped less not clipped, both without Ω"
+    assert values["3"] == pytest.approx(0.36 - 0.6), "without Ω less the control"
+    assert values["5"] == pytest.approx(-0.06), "with Ω less without"
+    assert -0.06 < values["4b"] < -0.03, "the same on all checks but the first"
 
 
 def test_where_nothing_is_clear_it_says_so() -> None:

@@ -61,6 +61,7 @@ class ReleasedCodeParameters(TrainingParameters):
             for config in [
                 self.readout_run(task, seed),
                 self.nan_run(task, seed),
+                self.unclipped_run(task, seed),
                 *self._part_runs(task, seed),
             ]
         ]
@@ -88,6 +89,10 @@ class ReleasedCodeParameters(TrainingParameters):
         strength = self.regularisation_strength
         learner = {"name": "lra_released", "regularisation_strength": strength, "released_nan": True}
         return self._run(task, learner, seed)
+
+    def unclipped_run(self, task: TaskName, seed: int) -> RunConfig:
+        """The public code without Ω and without clipping."""
+        return self._run(task, {"name": "lra_released", "clip_norm": 0.0}, seed)
 
     def readout_run(self, task: TaskName, seed: int) -> RunConfig:
         """The control."""
@@ -122,4 +127,4 @@ class ReleasedCodeParameters(TrainingParameters):
             "local_loss": self.local_loss,
         }
         protocol = self.protocol().model_copy(update={"max_iterations": iterations or self.max_iterations})
-        return make_run(task, self.sequence_length, learner | shared, settings.learning_rate, protocol, seed)
+        return make_run(task, self.sequence_length, shared | learner, settings.learning_rate, protocol, seed)

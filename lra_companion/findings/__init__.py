@@ -6,12 +6,7 @@ All intervals are 95 % percentile bootstraps over seeds (Wilson for shares), dra
 from __future__ import annotations
 
 from lra_companion.findings.baselines import baselines_finding, longest_solved
-from lra_companion.findings.clipping import (
-    clipping_effects,
-    clipping_finding,
-    clipping_series,
-    released_clipping,
-)
+from lra_companion.findings.clipping import clipping_effects, clipping_finding, clipping_series
 from lra_companion.findings.comparison import Panel, by_task, in_focus, panels, summary
 from lra_companion.findings.losses import losses_finding
 from lra_companion.findings.outcomes import Outcome
@@ -21,9 +16,21 @@ from lra_companion.findings.regularisation import (
     regularisation_finding,
     strength_series,
 )
-from lra_companion.findings.released_code import DIFFERENCES, PART_TITLES, Difference, Fidelity, fidelity
+from lra_companion.findings.released_code import (
+    DIFFERENCES,
+    PART_TITLES,
+    Difference,
+    Fidelity,
+    fidelity,
+    released_panels,
+)
 from lra_companion.findings.released_gradients import Comparison, Turn, comparisons, turn, turns_by_seed
-from lra_companion.findings.released_sentences import fidelity_finding, omega_sentence, protocol_sentences
+from lra_companion.findings.released_sentences import (
+    clipping_sentence,
+    fidelity_finding,
+    omega_sentence,
+    protocol_sentences,
+)
 from lra_companion.findings.released_tables import (
     accuracy_table,
     at_a_glance,
@@ -48,6 +55,7 @@ __all__ = [
     "by_task",
     "clipping_effects",
     "clipping_finding",
+    "clipping_sentence",
     "clipping_series",
     "comparisons",
     "fidelity",
@@ -65,7 +73,7 @@ __all__ = [
     "reference_table",
     "regularisation_differences",
     "regularisation_finding",
-    "released_clipping",
+    "released_panels",
     "strength_series",
     "summary",
     "turn",

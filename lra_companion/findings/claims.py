@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -19,11 +20,13 @@ from lra_companion.claims import (
     gradient_evidence,
     judgements,
     regularisation_evidence,
+    released_evidence,
 )
 from lra_companion.experiments import (
     ClippingParameters,
     NotebookParameters,
     RegularisationParameters,
+    ReleasedCodeParameters,
     VanishingParameters,
 )
 from lra_companion.findings.outcomes import listed
@@ -55,15 +58,18 @@ def evidence_of(source: Source) -> Mapping[str, list[Evidence]]:
             return clipping_evidence(parameters, source.results)
         case RegularisationParameters() as parameters:
             return regularisation_evidence(parameters, source.results)
+        case ReleasedCodeParameters() as parameters:
+            return released_evidence(parameters, source.results)
         case _:
             return {}
 
 
 def judged(sources: Sequence[Source]) -> list[Judgement]:
     """The verdicts on all claims, for both methods, in the order of the claims."""
-    evidence: dict[str, Sequence[Evidence]] = {}
+    evidence: dict[str, list[Evidence]] = defaultdict(list)
     for source in sources:
-        evidence |= evidence_of(source)
+        for number, pieces in evidence_of(source).items():
+            evidence[number] += pieces
     return judgements(evidence)
 
 
@@ -94,11 +100,13 @@ def by_verdict(found: Sequence[Judgement], method: Method) -> dict[Verdict, list
 
 
 def verdict_on(number: str, found: Sequence[Judgement], sources: Sequence[Source]) -> str:
-    """The verdicts on one claim in a few words, and the profile they rest on."""
-    both = [each for each in found if each.claim.number == number]
-    words = "; ".join(f"{METHODS[each.method]}: {each.verdict}" for each in both)
-    profile = _of_chapter(both[0].claim.chapter, sources).profile
-    return words if profile is None else f"{words} (profile {profile})"
+    """The verdicts on one claim in a few words, each with the profile it rests on."""
+    return "; ".join(
+        f"{METHODS[each.method]}: {each.verdict}"
+        + (f" (profile {_of_chapter(each.chapter, sources).profile})" if each.evidence else "")
+        for each in found
+        if each.claim.number == number
+    )
 
 
 def claims_caution(found: Sequence[Judgement], sources: Sequence[Source]) -> str:
@@ -111,7 +119,7 @@ def claims_caution(found: Sequence[Judgement], sources: Sequence[Source]) -> str
             (each.claim.number, piece.estimate.n)
             for each in found
             for piece, _ in each.evidence
-            if _of_chapter(each.claim.chapter, sources).profile == profile
+            if _of_chapter(each.chapter, sources).profile == profile
         ]
         if pieces:
             numbers = list(dict.fromkeys(number for number, _ in pieces))
@@ -147,11 +155,11 @@ def verdict_rows(found: Sequence[Judgement], sources: Sequence[Source]) -> list[
     """The table of verdicts: a row for each estimate, and one for each verdict without any. All entries are text."""
     rows = []
     for each in found:
-        source = _of_chapter(each.claim.chapter, sources)
+        source = _of_chapter(each.chapter, sources)
         head = {"claim": each.claim.number, "method": METHODS[each.method], "verdict": each.verdict}
         tail = {
             "must lie": str(each.claim.threshold),
-            "chapter": each.claim.chapter,
+            "chapter": each.chapter,
             "profile": source.profile or "none is complete",
         }
         for piece, answer in each.evidence:
@@ -189,7 +197,10 @@ def quantity_table(sources: Sequence[Source]) -> pd.DataFrame:
             "in our words": claim.statement,
             "judged by": claim.quantity,
             "must lie": str(claim.threshold),
-            "chapter": f"{claim.chapter[:2]} ({_of_chapter(claim.chapter, sources).profile or 'not complete'})",
+            "chapter": ", else ".join(
+                f"{chapter[:2]} ({_of_chapter(chapter, sources).profile or 'not complete'})"
+                for chapter in claim.chapters
+            ),
         }
         for claim in CLAIMS
     ]

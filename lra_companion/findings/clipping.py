@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lra_companion.experiments import ClippingParameters
-from lra_companion.experiments.clipping import CLIPPED_RULES, RELEASED, clip_label
+from lra_companion.experiments.clipping import CLIPPED_RULES, clip_label
 from lra_companion.findings.comparison import Panel
 from lra_companion.findings.outcomes import listed
 from lra_companion.statistics import Estimate
@@ -91,22 +91,6 @@ def clipping_finding(parameters: ClippingParameters, found: Sequence[Panel]) -> 
     return (
         f"{first} Against no clipping, accuracy on unseen sequences changed clearly {listed(clauses)}; "
         f"the largest difference was {largest.difference:.2f} ({largest.label}, on {largest.panel.title})."
-    )
-
-
-def released_clipping(parameters: ClippingParameters, found: Sequence[Panel]) -> str:
-    """One sentence: what clipping at the common bound does to the accuracy of the released code."""
-    clipped, free = (clip_label(RELEASED, "clip", norm) for norm in (parameters.clip_norm, 0.0))
-    clauses = [
-        f"{panel.difference(clipped, free).iqm:.2f} on {panel.title}"
-        for panel in found
-        if clipped != free and {clipped, free} <= panel.outcomes.keys()
-    ]
-    if not clauses:
-        return "The released code was not run with and without clipping."
-    return (
-        f"In the released code, clipping at c = {parameters.clip_norm:.15g} changed accuracy on unseen sequences by "
-        f"{listed(clauses)}."
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from lra_companion.config import ReleasedPart, RunConfig, TaskName
 from lra_companion.experiments import ReleasedCodeParameters
+from lra_companion.findings.comparison import Panel
 from lra_companion.findings.outcomes import BOOTSTRAP_SEED, Outcome, outcome_of
 from lra_companion.reporting import TASK_TITLES
 from lra_companion.statistics import (
@@ -168,6 +169,37 @@ def _of_task(
         selection=selection,
         nan={r.config.seed: r.iterations if r.status == "diverged" else None for r in nan_runs},
     )
+
+
+RELEASED_UNCLIPPED = "lra_released, not clipped"
+"""What tables call the public code without clipping."""
+
+
+def released_panels(parameters: ReleasedCodeParameters, runs: Sequence[RunResult]) -> list[Panel]:
+    """The control and the public code, without and with Ω and without clipping, as other chapters show their comparisons."""
+    found = {result.config.key(): result for result in runs}
+    strength = parameters.regularisation_strength
+    conditions: dict[str, Callable[[TaskName, int], RunConfig]] = {
+        "readout": parameters.readout_run,
+        "lra_released": lambda task, seed: parameters.end_run("lra_released", task, 0.0, seed),
+        "lra_released + Ω": lambda task, seed: parameters.end_run("lra_released", task, strength, seed),
+        RELEASED_UNCLIPPED: parameters.unclipped_run,
+    }
+    return [
+        Panel(
+            task,
+            parameters.sequence_length,
+            {
+                label: outcome_of(
+                    [found[make(task, seed).key()] for seed in parameters.seeds],
+                    np.random.default_rng(BOOTSTRAP_SEED),
+                    label,
+                )
+                for label, make in conditions.items()
+            },
+        )
+        for task in parameters.tasks
+    ]
 
 
 def _solved(results: Sequence[RunResult]) -> Estimate:

@@ -7,10 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from lra_companion.experiments import ReleasedCodeParameters
+from lra_companion.findings.comparison import Panel
 from lra_companion.findings.outcomes import direction, listed
-from lra_companion.findings.released_code import DIFFERENCES, LISTED, PART_TITLES, Fidelity
+from lra_companion.findings.released_code import (
+    DIFFERENCES,
+    LISTED,
+    PART_TITLES,
+    RELEASED_UNCLIPPED,
+    Fidelity,
+)
 from lra_companion.findings.released_gradients import Comparison, turn
 from lra_companion.findings.released_tables import degrees, ended_after, signed, with_omega
+from lra_companion.reporting import TASK_TITLES
 
 
 def fidelity_finding(
@@ -84,3 +92,15 @@ def _clear_effects(found: Fidelity) -> str:
             side.append(f"{PART_TITLES[part].split()[0]} ({pair.iqm.value:+z.2f})")
     clauses = [f"{verb} with {listed(side)}" for verb, side in (("rises", rises), ("falls", falls)) if side]
     return f"accuracy on {found.title} {listed(clauses) if clauses else 'changes clearly with none'}"
+
+
+def clipping_sentence(parameters: ReleasedCodeParameters, panels: Sequence[Panel]) -> str:
+    """What clipping does to the public code without Ω, from ``released_panels``."""
+    changes = [
+        f"{panel.difference('lra_released', RELEASED_UNCLIPPED).iqm:.2f} on {TASK_TITLES[panel.task]}"
+        for panel in panels
+    ]
+    return (
+        f"Without Ω, clipping at c = {parameters.clip_norm:.15g} changed the test accuracy of the public code, against no "
+        f"clipping, by {listed(changes)}."
+    )
