@@ -20,9 +20,10 @@ from lra_companion.experiments import (
     VanishingParameters,
 )
 from lra_companion.experiments.clipping import clip_label
+from lra_companion.experiments.released_code import UNCLIPPED
 from lra_companion.findings.comparison import Panel, in_focus, panels
 from lra_companion.findings.outcomes import BOOTSTRAP_SEED
-from lra_companion.findings.released_code import RELEASED_UNCLIPPED, released_panels
+from lra_companion.findings.released_code import released_panels
 from lra_companion.findings.vanishing_gradients import GRADIENT, traces
 from lra_companion.reporting import TASK_TITLES
 from lra_companion.statistics import Estimate, paired_difference
@@ -240,7 +241,7 @@ def released_evidence(
     found: dict[str, list[Evidence]] = {"2": [], "3": [], "4b": [], "5": []}
     for panel in released_panels(parameters, results):
         _compare(panel, "lra_released", parameters.chapter, found)
-        clipping = panel.difference("lra_released", RELEASED_UNCLIPPED).iqm
+        clipping = panel.difference("lra_released", UNCLIPPED).iqm
         found["2"].append(Evidence(panel.title, "lra_released", clipping, parameters.chapter))
     return found
 

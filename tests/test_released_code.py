@@ -51,6 +51,7 @@ VALUES: dict[str, Any] = {
     "clip_norm": 1.0,
     "local_loss": "log_penalty",
     "early_iterations": [10],
+    "judged_seeds": SEEDS,
     "max_iterations": 40,
     "validate_every": 10,
     "evaluation_size": 50,
@@ -73,6 +74,17 @@ def test_every_condition_runs_with_every_seed() -> None:
     assert set(map(tuple, map(sorted, seeds.values()))) == {(3, 4, 5)} and len(seeds) == 2 * kinds
     assert runs[: len(PARAMETERS.measured_runs())] == PARAMETERS.measured_runs()
     assert len(PARAMETERS.measured_runs()) == 2 * 3 * 8
+
+
+def test_verdicts_may_rest_on_more_seeds() -> None:
+    more = ReleasedCodeParameters.checked(VALUES | {"judged_seeds": [2, 3, 4, 5]})
+    added = {run.key(): run for run in more.runs()}
+    for run in PARAMETERS.runs():
+        del added[run.key()]
+    assert [run.seed for run in added.values()] == [2] * 2 * 4, "tasks, and what is judged"
+    assert {run.learner.name for run in added.values()} == {"readout", "lra_released"}
+    (panel, _) = released_panels(more, made(more)[0])
+    assert {outcome.accuracy.n for outcome in panel.outcomes.values()} == {4}
 
 
 def test_what_is_added_and_what_is_removed() -> None:
@@ -359,4 +371,6 @@ def test_where_nothing_is_clear_it_says_so() -> None:
 def test_a_missing_run_is_an_error() -> None:
     runs, measured = made()
     with pytest.raises(KeyError):
-        fidelity_of(PARAMETERS, runs[:-1], measured)
+        fidelity_of(PARAMETERS, runs[1:], measured)
+    with pytest.raises(KeyError):
+        released_panels(PARAMETERS, runs[:-1])

@@ -17,7 +17,16 @@ from lra_companion.config import (
     StrictModel,
     TaskName,
 )
-from lra_companion.experiments.base import SequenceLength, TrainingParameters, each_task_has, make_run
+from lra_companion.experiments.base import (
+    Seeds,
+    SequenceLength,
+    TrainingParameters,
+    each_task_has,
+    make_run,
+)
+
+UNCLIPPED = "lra_released, not clipped"
+"""What tables call the public code without clipping."""
 
 
 class ReleasedCodeSettings(StrictModel):
@@ -29,7 +38,11 @@ class ReleasedCodeSettings(StrictModel):
 
 
 class ReleasedCodeParameters(TrainingParameters):
-    """08_released_code: each difference between the described method and the public code, alone and left out."""
+    """08_released_code: each difference between the described method and the public code, alone and left out.
+
+    judged_seeds: those on which the control and the public code are compared for the verdicts, without and with Ω and without
+    clipping. They may be more than the seeds of the other conditions.
+    """
 
     chapter: ClassVar[str] = "08_released_code"
 
@@ -43,6 +56,7 @@ class ReleasedCodeParameters(TrainingParameters):
     clip_norm: NonNegative
     local_loss: ReleasedLossName
     early_iterations: list[Count]
+    judged_seeds: Seeds
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -61,11 +75,27 @@ class ReleasedCodeParameters(TrainingParameters):
             for config in [
                 self.readout_run(task, seed),
                 self.nan_run(task, seed),
-                self.unclipped_run(task, seed),
                 *self._part_runs(task, seed),
             ]
         ]
-        return self.measured_runs() + others
+        judged = [
+            run
+            for task in self.tasks
+            for seed in self.judged_seeds
+            for run in self.judged_runs(task, seed).values()
+        ]
+        every = self.measured_runs() + others + judged
+        return list({run.key(): run for run in every}.values())
+
+    def judged_runs(self, task: TaskName, seed: int) -> dict[str, RunConfig]:
+        """The control and the public code, by what tables call them."""
+        strength = self.regularisation_strength
+        return {
+            "readout": self.readout_run(task, seed),
+            "lra_released": self.end_run("lra_released", task, 0.0, seed),
+            "lra_released + Ω": self.end_run("lra_released", task, strength, seed),
+            UNCLIPPED: self.unclipped_run(task, seed),
+        }
 
     def measured_runs(self) -> list[RunConfig]:
         """Both ends, without and with Ω: short runs as well, whose networks show gradients early in training."""

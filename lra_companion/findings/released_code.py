@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -171,35 +172,21 @@ def _of_task(
     )
 
 
-RELEASED_UNCLIPPED = "lra_released, not clipped"
-"""What tables call the public code without clipping."""
-
-
 def released_panels(parameters: ReleasedCodeParameters, runs: Sequence[RunResult]) -> list[Panel]:
     """The control and the public code, without and with Ω and without clipping, as other chapters show their comparisons."""
     found = {result.config.key(): result for result in runs}
-    strength = parameters.regularisation_strength
-    conditions: dict[str, Callable[[TaskName, int], RunConfig]] = {
-        "readout": parameters.readout_run,
-        "lra_released": lambda task, seed: parameters.end_run("lra_released", task, 0.0, seed),
-        "lra_released + Ω": lambda task, seed: parameters.end_run("lra_released", task, strength, seed),
-        RELEASED_UNCLIPPED: parameters.unclipped_run,
-    }
-    return [
-        Panel(
-            task,
-            parameters.sequence_length,
-            {
-                label: outcome_of(
-                    [found[make(task, seed).key()] for seed in parameters.seeds],
-                    np.random.default_rng(BOOTSTRAP_SEED),
-                    label,
-                )
-                for label, make in conditions.items()
-            },
-        )
-        for task in parameters.tasks
-    ]
+    panels = []
+    for task in parameters.tasks:
+        by_label: dict[str, list[RunResult]] = defaultdict(list)
+        for seed in parameters.judged_seeds:
+            for label, run in parameters.judged_runs(task, seed).items():
+                by_label[label].append(found[run.key()])
+        outcomes = {
+            label: outcome_of(results, np.random.default_rng(BOOTSTRAP_SEED), label)
+            for label, results in by_label.items()
+        }
+        panels.append(Panel(task, parameters.sequence_length, outcomes))
+    return panels
 
 
 def _solved(results: Sequence[RunResult]) -> Estimate:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from lra_companion.experiments import ReleasedCodeParameters
+from lra_companion.experiments.released_code import UNCLIPPED
 from lra_companion.findings.comparison import Panel
 from lra_companion.findings.outcomes import direction, listed
 from lra_companion.findings.released_code import (
     DIFFERENCES,
     LISTED,
     PART_TITLES,
-    RELEASED_UNCLIPPED,
     Fidelity,
 )
 from lra_companion.findings.released_gradients import Comparison, turn
@@ -97,7 +97,7 @@ def _clear_effects(found: Fidelity) -> str:
 def clipping_sentence(parameters: ReleasedCodeParameters, panels: Sequence[Panel]) -> str:
     """What clipping does to the public code without Ω, from ``released_panels``."""
     changes = [
-        f"{panel.difference('lra_released', RELEASED_UNCLIPPED).iqm:.2f} on {TASK_TITLES[panel.task]}"
+        f"{panel.difference('lra_released', UNCLIPPED).iqm:.2f} on {TASK_TITLES[panel.task]}"
         for panel in panels
     ]
     return (
