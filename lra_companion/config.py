@@ -30,6 +30,7 @@ METHOD_VERSION = 1
 TaskName = Literal[
     "temporal_order", "temporal_order_3bit", "random_permutation", "adding", "sequential_digits"
 ]
+OptimiserName = Literal["sgd", "nesterov", "adam", "rmsprop", "adagrad"]
 LocalLossName = Literal["mse", "log_penalty", "huber", "l1", "cosine"]
 ReleasedLossName = Literal["mse", "log_penalty"]
 ReleasedPart = Literal[
@@ -91,7 +92,7 @@ class NetworkConfig(StrictModel):
 class OptimiserConfig(StrictModel):
     """Which torch.optim rule, and its learning rate. Nesterov uses momentum 0.9; the others their torch defaults."""
 
-    name: Literal["sgd", "nesterov", "adam", "rmsprop", "adagrad"] = "sgd"
+    name: OptimiserName = "sgd"
     learning_rate: Positive = 0.1
 
 

@@ -371,6 +371,7 @@ def test_where_nothing_is_clear_it_says_so() -> None:
 def test_a_missing_run_is_an_error() -> None:
     runs, measured = made()
     with pytest.raises(KeyError):
-        fidelity_of(PARAMETERS, runs[1:], measured)
+        missing = PARAMETERS.nan_run("temporal_order", 4)
+        fidelity_of(PARAMETERS, [run for run in runs if run.config != missing], measured)
     with pytest.raises(KeyError):
         released_panels(PARAMETERS, runs[:-1])
