@@ -172,6 +172,24 @@ def draw_against_length(tasks: Sequence[Sequence[Panel]], labels: Sequence[str],
         plots.label_ends(axes)
 
 
+def draw_solved(tasks: Sequence[Sequence[Panel]], labels: Sequence[str]) -> None:
+    """How many seeds of each rule (rows) solved each length (columns): one panel for each task's panels by length."""
+    lengths = sorted({panel.sequence_length for panels in tasks for panel in panels})
+    height = (0.26 * len(labels) + 0.5) * len(tasks) + 0.5
+    _, grid = plt.subplots(len(tasks), 1, figsize=(7, height), squeeze=False, sharex=True)
+    for axes, panels in zip(grid.flat, tasks, strict=True):
+        by_length = {panel.sequence_length: panel for panel in panels}
+        cells = [
+            [by_length[length].outcomes.get(label) if length in by_length else None for length in lengths]
+            for label in labels
+        ]
+        plots.share_cells(axes, [[None if cell is None else cell.solved for cell in row] for row in cells])
+        axes.set(yticks=[row + 0.5 for row in range(len(labels))], yticklabels=labels)
+        axes.set(xticks=[column + 0.5 for column in range(len(lengths))], xticklabels=lengths)
+        axes.set_title(TASK_TITLES[panels[0].task])
+    grid.flat[-1].set_xlabel("sequence length T")
+
+
 def _shown(panel: Panel, labels: Sequence[str]) -> dict[str, Outcome]:
     return {label: panel.outcomes[label] for label in labels if label in panel.outcomes}
 

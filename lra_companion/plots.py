@@ -14,7 +14,8 @@ import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import offset_copy
 from numpy.typing import ArrayLike
@@ -24,6 +25,10 @@ from lra_companion.statistics import Estimate, PairedDifference, SolvingCurve, i
 
 PAPER, INK, QUIET, FAINT = "#fbfaf7", "#222222", "#666666", "#d9d5cb"
 BLUE, RED, GREEN, PURPLE, BROWN = "#0072b2", "#b84a00", "#00735a", "#8f3f77", "#7a5c00"  # Okabe-Ito, darkened
+
+
+SHARES = LinearSegmentedColormap.from_list("shares", [PAPER, "#d6e4ee", "#5b9ac4", "#0b4a75"])
+"""From none to all."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +199,28 @@ def share_solved(axes: Axes, shares: Estimates, looks: Looks) -> Axes:
     _rows(axes, shares, looks, {}, [f"{share.value * share.n:.0f} of {share.n}" for share in shares.values()])
     axes.set(xlim=(-0.03, 1.03), xlabel="share of runs that solved the task")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
+    return axes
+
+
+def share_cells(axes: Axes, shares: Sequence[Sequence[Estimate | None]]) -> Axes:
+    """A table of shares as cells, the first row on top: the larger, the darker, and how many of how many in each. None: not
+    run, hatched.
+    """
+    values = np.array([[np.nan if share is None else share.value for share in row] for row in shares])
+    axes.set_facecolor(FAINT)
+    axes.pcolormesh(values, cmap=SHARES, norm=Normalize(0, 1), edgecolors=PAPER, linewidth=2)
+    for row, column in np.ndindex(*values.shape):
+        share = shares[row][column]
+        if share is None:
+            hatched = {"facecolor": PAPER, "edgecolor": FAINT, "hatch": "///", "linewidth": 0}
+            axes.add_patch(Rectangle((column, row), 1, 1, **hatched))
+        else:
+            color = PAPER if share.value > 0.5 else INK
+            text = f"{round(share.value * share.n)}/{share.n}"
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=color, fontsize=9)
+    axes.set(ylim=(len(values), 0))
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
     return axes
 
 

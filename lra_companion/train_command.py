@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lra_companion.config import RunConfig, parse
+from lra_companion.presets import preset as with_preset
 from lra_companion.sweep import train_many
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -25,6 +26,12 @@ def train(
     learner: Annotated[
         str, typer.Option(help="lra, bptt, readout, lra_released, lra_ablation or tptt.")
     ] = "lra",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings of lra under a name: paper or recommended; other options go before them."
+        ),
+    ] = None,
     sequence_length: Annotated[int, typer.Option(help="T, time steps; 64 or 8 for sequential_digits.")] = 20,
     hidden_size: Annotated[int | None, typer.Option(help="H, hidden units.")] = None,
     optimiser: Annotated[str | None, typer.Option(help="sgd, nesterov, adam, rmsprop or adagrad.")] = None,
@@ -69,7 +76,9 @@ def train(
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option(help="No progress, no table.")] = False,
 ) -> None:
-    """Train one network and print what became of it. What is not given has the default of the configuration."""
+    """Train one network and print what became of it. What is not given is as in the preset, or else has the default of the
+    configuration.
+    """
     learner_fields = {
         "local_loss": local_loss,
         "reduction": reduction,
@@ -96,17 +105,15 @@ def train(
         "validate_every": validate_every,
         "patience": patience,
     }
-    config = parse(
-        RunConfig,
-        {
-            "task": {"name": task, "sequence_length": sequence_length},
-            "network": _given(hidden_size=hidden_size),
-            "optimiser": _given(name=optimiser, learning_rate=learning_rate),
-            "learner": {"name": learner} | _given(**learner_fields),
-            "protocol": _given(**protocol),
-            "seed": seed,
-        },
-    )
+    given = {
+        "task": {"name": task, "sequence_length": sequence_length},
+        "network": _given(hidden_size=hidden_size),
+        "optimiser": _given(name=optimiser, learning_rate=learning_rate),
+        "learner": {"name": learner} | _given(**learner_fields),
+        "protocol": _given(**protocol),
+        "seed": seed,
+    }
+    config = parse(RunConfig, given if preset is None else with_preset(preset, given))
     (result,) = train_many([config], progress=not quiet)
     if as_json:
         print(

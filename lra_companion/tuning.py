@@ -1,8 +1,9 @@
 """How the settings of a profile are chosen: random search on a seed that no figure shows.
 
 Every group of settings (``experiments.GROUPS``) gets the same number of trials on each task and length. The nth trial of
-every group has the same learning rate, and of those that search them the same target step size and strength of Ω. All trials
-stay in a store; what was chosen goes into the profile's file of settings, with the number of trials and their cost.
+every group has the same learning rate, among those with one optimiser, and of those that search them the same target step
+size and strength of Ω. All trials stay in a store; what was chosen goes into the profile's file of settings, with the number
+of trials and their cost.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ def candidates(plan: TuningPlan, task: TaskName, sequence_length: int, group: st
     def draw(bounds: Sequence[float], source: np.random.Generator) -> float:
         return float(f"{np.exp(source.uniform(*np.log(bounds))):.2g}")
 
+    rates = plan.adam_learning_rate if GROUPS[group].optimiser == "adam" else plan.learning_rate
     found = []
     for _ in range(plan.trials):
         drawn = {
-            "learning_rate": draw(plan.learning_rate, generator),
+            "learning_rate": draw(rates, generator),
             "target_step_size": draw(plan.target_step_size, generator),
             "regularisation_strength": draw(plan.regularisation_strength, generator),
             "regularisation_scope": "batch" if generator.integers(2) else "example",

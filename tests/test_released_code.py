@@ -370,8 +370,9 @@ def test_where_nothing_is_clear_it_says_so() -> None:
 
 def test_a_missing_run_is_an_error() -> None:
     runs, measured = made()
+    missing = PARAMETERS.nan_run("temporal_order", 4)
+    others = [run for run in runs if run.config != missing]
     with pytest.raises(KeyError):
-        missing = PARAMETERS.nan_run("temporal_order", 4)
-        fidelity_of(PARAMETERS, [run for run in runs if run.config != missing], measured)
+        fidelity_of(PARAMETERS, others, measured)
     with pytest.raises(KeyError):
         released_panels(PARAMETERS, runs[:-1])

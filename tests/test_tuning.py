@@ -26,6 +26,7 @@ PLAN = TuningPlan(
     seed=77,
     trials=25,
     learning_rate=[0.01, 1.0],
+    adam_learning_rate=[0.001, 0.01],
     target_step_size=[0.1, 10.0],
     regularisation_strength=[0.02, 2.0],
     inverse_learning_rate=[0.001, 0.1],
@@ -49,8 +50,10 @@ def test_every_group_gets_as_many_trials_with_the_same_rates_steps_and_strengths
     rows = {group: candidates(PLAN, "random_permutation", 30, group) for group in GROUPS}
     assert {len(found) for found in rows.values()} == {25}
     for each in zip(*rows.values(), strict=True):
-        for name in ("learning_rate", "target_step_size", "regularisation_strength", "regularisation_scope"):
+        for name in ("target_step_size", "regularisation_strength", "regularisation_scope"):
             assert len({getattr(row, name) for row in each} - {None}) == 1, name
+        rates = {(GROUPS[row.group].optimiser, row.learning_rate) for row in each}
+        assert {optimiser for optimiser, _ in rates} == {"sgd", "adam"} and len(rates) == 2
     for group, found in rows.items():
         for row in found:
             assert row.place == ("random_permutation", 30, group)

@@ -12,6 +12,7 @@ from lra_companion.experiments.claims import ClaimsParameters
 from lra_companion.experiments.clipping import ClippingParameters
 from lra_companion.experiments.comparison import READOUT, ComparisonParameters, Condition, UntunedError
 from lra_companion.experiments.groups import GROUPS, Group, TunedSettings, TuningPlan
+from lra_companion.experiments.how_far import HowFarParameters
 from lra_companion.experiments.losses import LocalLossParameters
 from lra_companion.experiments.reduction import ReductionParameters
 from lra_companion.experiments.regularisation import RegularisationParameters
@@ -29,6 +30,7 @@ __all__ = [
     "ComparisonParameters",
     "Condition",
     "Group",
+    "HowFarParameters",
     "LocalLossParameters",
     "NotebookParameters",
     "ReductionParameters",
@@ -55,6 +57,7 @@ NOTEBOOKS: dict[str, type[NotebookParameters]] = {
         ReductionParameters,
         BaselineParameters,
         ReleasedCodeParameters,
+        HowFarParameters,
         ClaimsParameters,
     )
 }

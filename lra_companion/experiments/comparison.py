@@ -21,7 +21,7 @@ from lra_companion.config import (
     parse,
 )
 from lra_companion.experiments.base import SequenceLength, TrainingParameters, each_length_fits
-from lra_companion.experiments.groups import TunedSettings
+from lra_companion.experiments.groups import GROUPS, TunedSettings
 
 Place = tuple[TaskName, int, str]
 """What settings are tuned for: task, sequence length, group."""
@@ -147,7 +147,10 @@ class ComparisonParameters(TrainingParameters):
             {
                 "task": {"name": settings.task, "sequence_length": settings.sequence_length},
                 "network": condition.network,
-                "optimiser": {"learning_rate": settings.learning_rate},
+                "optimiser": {
+                    "name": GROUPS[settings.group].optimiser,
+                    "learning_rate": settings.learning_rate,
+                },
                 "learner": common | learner | condition.learner,
                 "protocol": self.protocol().model_dump() | condition.protocol,
                 "seed": seed,

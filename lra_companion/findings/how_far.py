@@ -1,0 +1,83 @@
+"""09_how_far: the longest sequences that each rule solves, and how soon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lra_companion.findings.baselines import longest_solved, solves
+from lra_companion.findings.comparison import Panel, by_task
+from lra_companion.findings.outcomes import listed
+from lra_companion.reporting import TASK_TITLES
+
+STRICTLY_LOCAL = "lra"
+"""Labels that start like this belong to rules that send nothing back through more than one step."""
+
+
+def how_far_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
+    """Two sentences for the top of the chapter: the longest sequences each strictly local rule solves, and those of
+    backpropagation; how many iterations the best of both needed at the longest length that both solved.
+    """
+    table = longest_solved(labels, found)
+    local = [label for label in labels if label.startswith(STRICTLY_LOCAL)]
+    exact = [label for label in labels if label.startswith("bptt")]
+    clauses = [f"{label} {listed(_lengths(table, label))}" for label in [*local, *exact]]
+    tasks = listed([TASK_TITLES[panels[0].task] for panels in by_task(found)])
+    first = f"Longest sequences that at least half of the seeds solved, on {tasks}: {'; '.join(clauses)}."
+    sooner = [clause for panels in by_task(found) if (clause := _race(panels, local, exact))]
+    if not sooner:
+        return first
+    return (
+        f"{first} Iterations until half of the seeds had solved the task, at the longest length where both did: "
+        f"{'; '.join(sooner)}."
+    )
+
+
+def _lengths(table: pd.DataFrame, label: str) -> list[str]:
+    return [str(value) for value in table.loc[label]]
+
+
+def _race(panels: Sequence[Panel], local: Sequence[str], exact: Sequence[str]) -> str:
+    """The fastest strictly local rule against the fastest backpropagation on one task; empty where not both solve a length."""
+    for panel in reversed(panels):
+        best = [_fastest(panel, labels) for labels in (local, exact)]
+        if all(best):
+            ours, theirs = (f"{label} {soon}" for soon, label in filter(None, best))
+            return f"{ours} against {theirs} on {panel.title}"
+    return ""
+
+
+def _fastest(panel: Panel, labels: Sequence[str]) -> tuple[int, str] | None:
+    times = [
+        (soon, label)
+        for label in labels
+        if solves(panel, label) and (soon := panel.outcomes[label].half_solved) is not None
+    ]
+    return min(times) if times else None
+
+
+def solved_table(labels: Sequence[str], found: Sequence[Panel]) -> pd.DataFrame:
+    """In numbers: of each rule, task and length the share solved with its interval, iterations until half of the seeds had
+    solved it, and processor time of the median run that did.
+    """
+    rows = []
+    for panel in found:
+        for label in labels:
+            if label not in panel.outcomes:
+                continue
+            outcome = panel.outcomes[label]
+            half = outcome.half_solved
+            rows.append(
+                {
+                    "task": TASK_TITLES[panel.task],
+                    "T": panel.sequence_length,
+                    "rule": label,
+                    "solved": f"{outcome.solved:.2f}",
+                    "test accuracy (IQM)": f"{outcome.accuracy:.3f}",
+                    "half solved by": "" if half is None else str(half),
+                    "seconds until then": "" if half is None else f"{half * outcome.milliseconds / 1000:.2g}",
+                    "diverged": outcome.diverged,
+                }
+            )
+    return pd.DataFrame(rows).set_index(["task", "T", "rule"])

@@ -1,0 +1,56 @@
+"""Whole settings of LRA under a name: those of the paper, and those that this study found to work most widely (chapter 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+PresetName = Literal["paper", "recommended"]
+
+PRESETS: dict[PresetName, dict[str, dict[str, Any]]] = {
+    # K, c, loss and reduction of the public code's settings; rate, beta and alpha are values of its grid.
+    "paper": {
+        "optimiser": {"name": "sgd", "learning_rate": 0.1},
+        "learner": {
+            "name": "lra",
+            "local_loss": "log_penalty",
+            "reduction": "mean",
+            "target_step_size": 10.0,
+            "inner_steps": 10,
+            "clip_norm": 1.0,
+            "regularisation_strength": 0.1,
+        },
+    },
+    # Target steps that no mean divides, all of one length; an optimiser that gives each weight a scale of its own.
+    "recommended": {
+        "optimiser": {"name": "adam", "learning_rate": 3e-4},
+        "learner": {
+            "name": "lra",
+            "local_loss": "log_penalty",
+            "reduction": "per_example",
+            "target_step_size": 2.0,
+            "inner_steps": 1,
+            "clip_norm": 1.0,
+            "target_clip_mode": "normalise",
+        },
+    },
+}
+
+
+def preset(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset's fields for ``RunConfig.model_validate``, with ``changes`` section by section; task and seed are among these.
+
+    Raises ValueError for an unknown name, and where ``changes`` ask for another learner.
+    """
+    for known in get_args(PresetName):
+        if known == name:
+            chosen = PRESETS[known]
+            break
+    else:
+        raise ValueError(f"preset = {name!r}: must be one of {', '.join(get_args(PresetName))}")
+    learner = dict(changes.get("learner", {})).get("name", "lra")
+    if learner != "lra":
+        raise ValueError(f"preset = {name!r}: has settings of lra, and none of learner = {learner!r}")
+    return dict(changes) | {
+        section: fields | dict(changes.get(section, {})) for section, fields in chosen.items()
+    }
