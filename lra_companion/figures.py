@@ -183,9 +183,8 @@ def draw_solved(tasks: Sequence[Sequence[Panel]], labels: Sequence[str]) -> None
             [by_length[length].outcomes.get(label) if length in by_length else None for length in lengths]
             for label in labels
         ]
-        plots.share_cells(axes, [[None if cell is None else cell.solved for cell in row] for row in cells])
-        axes.set(yticks=[row + 0.5 for row in range(len(labels))], yticklabels=labels)
-        axes.set(xticks=[column + 0.5 for column in range(len(lengths))], xticklabels=lengths)
+        shares = [[None if cell is None else cell.solved for cell in row] for row in cells]
+        plots.share_cells(axes, labels, [str(length) for length in lengths], shares)
         axes.set_title(TASK_TITLES[panels[0].task])
     grid.flat[-1].set_xlabel("sequence length T")
 

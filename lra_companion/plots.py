@@ -16,7 +16,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
@@ -194,20 +194,11 @@ def estimate_dots(axes: Axes, estimates: Estimates, looks: Looks, scores: Scores
     return _rows(axes, estimates, looks, scores or {}, [f"{estimate:.2f}" for estimate in estimates.values()])
 
 
-def share_solved(axes: Axes, shares: Estimates, looks: Looks) -> Axes:
-    """A row per condition: share of runs that solved the task, with interval and counts."""
-    _rows(axes, shares, looks, {}, [f"{share.value * share.n:.0f} of {share.n}" for share in shares.values()])
-    axes.set(xlim=(-0.03, 1.03), xlabel="share of runs that solved the task")
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    return axes
-
-
-def share_cells(axes: Axes, shares: Sequence[Sequence[Estimate | None]]) -> Axes:
+def share_cells(axes: Axes, rows: Names, columns: Names, shares: Sequence[Sequence[Estimate | None]]) -> Axes:
     """A table of shares as cells, the first row on top: the larger, the darker, and how many of how many in each. None: not
     run, hatched.
     """
     values = np.array([[np.nan if share is None else share.value for share in row] for row in shares])
-    axes.set_facecolor(FAINT)
     axes.pcolormesh(values, cmap=SHARES, norm=Normalize(0, 1), edgecolors=PAPER, linewidth=2)
     for row, column in np.ndindex(*values.shape):
         share = shares[row][column]
@@ -218,7 +209,8 @@ def share_cells(axes: Axes, shares: Sequence[Sequence[Estimate | None]]) -> Axes
             color = PAPER if share.value > 0.5 else INK
             text = f"{round(share.value * share.n)}/{share.n}"
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=color, fontsize=9)
-    axes.set(ylim=(len(values), 0))
+    axes.set(ylim=(len(rows), 0), yticks=np.arange(len(rows)) + 0.5, yticklabels=rows)
+    axes.set(xlim=(0, len(columns)), xticks=np.arange(len(columns)) + 0.5, xticklabels=columns)
     axes.grid(visible=False)
     axes.tick_params(length=0)
     return axes

@@ -74,6 +74,8 @@ WRONG = [
     ("train --task adding --learning-rate nan", ["learning_rate = nan", "finite"]),
     ("train --task adding --learning-rate inf", ["learning_rate = inf", "finite"]),
     ("train --task adding --learning-rate fast", ["learning-rate", "fast", "number"]),
+    ("train --task adding --preset papr", ["preset", "'papr'", "paper", "recommended"]),
+    ("train --task adding --preset paper --learner bptt", ["preset", "'paper'", "learner", "'bptt'"]),
     ("train --task adding --local-loss hubert", ["local_loss", "'hubert'", "log_penalty", "mse"]),
     ("train --task adding --reduction sum", ["reduction", "'sum'", "mean", "per_example"]),
     ("train --task adding --target-step-size -1", ["target_step_size = -1.0", "greater than 0"]),

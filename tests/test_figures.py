@@ -134,3 +134,21 @@ def test_the_share_of_clipped_steps() -> None:
     series = {"clip": ["lra, not clipped", "lra, clip, c = 0.1", "lra, clip, c = 1"]}
     figures.draw_clipped(panels, series, levels, figures.looks_of(list(series)))
     assert line(drawn()[0], "clip") == pytest.approx([0.01, 0.5, 0.01])
+
+
+def test_solved_shares_stand_at_their_rule_and_length() -> None:
+    asked = parameters(SEEDS, sequence_lengths=[20, 30], only_lengths={"lra": [20]})
+    solved = {"omega_1": ("solved", 20), "omega_2": ("solved", 30), "lra_5": ("solved", 10)}
+    figures.draw_solved(by_task(found(asked, SCORES, **solved)), RULES)
+    (axes,) = drawn()
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    columns = [label.get_text() for label in axes.get_xticklabels()]
+    assert rows == RULES and columns == ["20", "30"]
+    assert cells == {
+        (0.5, 0.5): "0/5",
+        (1.5, 0.5): "0/5",
+        (0.5, 1.5): "1/5",
+        (0.5, 2.5): "2/5",
+        (1.5, 2.5): "2/5",
+    }

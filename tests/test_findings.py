@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lra_companion.config import RunConfig
+from lra_companion.config import LRAConfig, RunConfig
 from lra_companion.experiments import (
     BaselineParameters,
     ClippingParameters,
     ComparisonParameters,
+    HowFarParameters,
     LocalLossParameters,
     RegularisationParameters,
 )
@@ -20,6 +21,7 @@ from lra_companion.findings import (
     clipping_effects,
     clipping_finding,
     clipping_series,
+    how_far_finding,
     in_focus,
     longest_solved,
     losses_finding,
@@ -27,6 +29,7 @@ from lra_companion.findings import (
     places_sentence,
     regularisation_differences,
     regularisation_finding,
+    solved_table,
     strength_series,
     summary,
 )
@@ -455,6 +458,68 @@ def test_baselines_count_what_is_solved_and_by_whom() -> None:
         "lra": "none",
         "lra + Ω": "not run",
     }
+
+
+# 09_how_far
+
+
+FAR = ["bptt_clipped_adam", "lra_normalised_adam", "lra_adam", "lra", "readout_adam"]
+
+
+def how_far(**changes: Any) -> HowFarParameters:
+    values = {
+        "seeds": SEEDS,
+        "tasks": ["temporal_order"],
+        "sequence_lengths": [20, 30],
+        "rules": ["bptt_clipped", "lra", "lra_normalised"],
+        "sgd_rules": ["lra"],
+        "settings": settings_for(["temporal_order"], [20, 30], FAR),
+    }
+    return HowFarParameters.checked(COMMON | values | changes)
+
+
+def test_all_rules_have_the_same_optimiser_but_for_those_under_the_paper_s() -> None:
+    asked = how_far()
+    labels = [condition.label for condition in asked.conditions()]
+    assert labels == ["readout", "bptt, clipped", "lra", "lra, normalised", "lra, SGD"]
+    by_label = {each.label: asked.run("temporal_order", 20, each, 1) for each in asked.conditions()}
+    assert {label: run.optimiser.name for label, run in by_label.items()} == dict.fromkeys(labels, "adam") | {
+        "lra, SGD": "sgd"
+    }
+    assert by_label["lra"].learner == by_label["lra, SGD"].learner
+    normalised = by_label["lra, normalised"].learner
+    assert isinstance(normalised, LRAConfig)
+    assert (normalised.inner_steps, normalised.target_clip_mode, normalised.clip_mode) == (
+        1,
+        "normalise",
+        "clip",
+    )
+    assert asked.inner_steps != 1, "which is lra's own"
+
+
+def test_how_far_each_rule_reaches() -> None:
+    asked = how_far()
+    labels = [condition.label for condition in asked.conditions()]
+    scores = dict.fromkeys(labels, MIDDLE)
+    given = found(asked, scores)
+    text = how_far_finding(labels, given)
+    assert "on temporal order: lra none; lra, normalised none; lra, SGD none; bptt, clipped none." in text
+    assert "Iterations" not in text
+    solving = {
+        **{f"lra, normalised_{seed}": ("solved", 10 * seed) for seed in SEEDS},
+        **{f"bptt, clipped_{seed}": ("solved", 10) for seed in SEEDS[:2]},
+    }
+    given = found(asked, scores, **solving)
+    text = how_far_finding(labels, given)
+    assert "lra none; lra, normalised 30; lra, SGD none; bptt, clipped none." in text
+    assert "Iterations" not in text, "two of five seeds do not solve it"
+    solving |= {f"bptt, clipped_{seed}": ("solved", 40) for seed in SEEDS}
+    text = how_far_finding(labels, found(asked, scores, **solving))
+    assert text.endswith("both did: lra, normalised 30 against bptt, clipped 40 on temporal order, T = 30.")
+    table = solved_table(labels, found(asked, scores, **solving)).reset_index().set_index(["rule", "T"])
+    assert table.loc[("lra, normalised", 20), "half solved by"] == "30"
+    assert table.loc[("lra, normalised", 20), "solved"].startswith("1.00 [0.5")
+    assert table.loc[("readout", 30), "seconds until then"] == ""
 
 
 def test_changed_helper_leaves_the_original_alone() -> None:

@@ -97,7 +97,9 @@ def draw_everything(generator):
     plots.estimate_dots(
         panels[0], {label: iqm_interval(x, generator) for label, x in scores.items()}, LOOKS, scores
     )
-    plots.share_solved(panels[1], {label: wilson_interval(n, 10) for n, label in enumerate(LOOKS)}, LOOKS)
+    plots.share_cells(
+        panels[1], list(LOOKS), ["20", "30"], [[wilson_interval(n, 10), None] for n in range(len(LOOKS))]
+    )
     control = dict(enumerate(scores["readout"]))
     paired = {label: paired_difference(dict(enumerate(x)), control, generator) for label, x in scores.items()}
     plots.paired_differences(panels[2], paired, LOOKS)
@@ -210,9 +212,20 @@ def test_an_estimate_without_interval_is_a_dot(axes):
     assert written(axes) == ["0.80 (n = 1)"]
 
 
-def test_shares_give_their_counts(axes):
-    assert plots.share_solved(axes, {"readout": wilson_interval(3, 7)}, LOOKS) is axes
-    assert written(axes) == ["3 of 7"]
+def test_cells_give_their_counts_and_what_was_not_run_is_hatched(axes):
+    shares = [[wilson_interval(0, 7), None], [wilson_interval(3, 7), wilson_interval(7, 7)]]
+    assert plots.share_cells(axes, ["lra", "bptt"], ["20", "30"], shares) is axes
+    assert {text.get_text(): text.get_position() for text in axes.texts} == {
+        "0/7": (0.5, 0.5),
+        "3/7": (0.5, 1.5),
+        "7/7": (1.5, 1.5),
+    }
+    (hatched,) = [patch for patch in axes.patches if patch.get_hatch()]
+    assert hatched.get_xy() == (1, 0)
+    low, high = axes.get_ylim()
+    assert low > high, "the first row is on top"
+    (mesh,) = axes.collections
+    assert mesh.get_clim() == (0, 1), "one scale in all panels"
 
 
 def test_differences_show_zero_and_every_seed(axes, generator):
