@@ -14,13 +14,15 @@ import sys
 import tempfile
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nbformat
 import papermill
 
-from lra_companion.profiles import BOOK, parameters_of
+from lra_companion.profiles import BOOK, ROOT, parameters_of
 from lra_companion.progress import FILE_VARIABLE, follow
+
+CHANGELOG = ROOT / "CHANGELOG.md"  # lies where visitors of the repository look, and is a page of the book
 
 
 class NotebookFailedError(RuntimeError):
@@ -75,14 +77,20 @@ def copy_book(target: Path) -> None:
         dirs_exist_ok=True,
         ignore=shutil.ignore_patterns("notebooks", "results", "profiles", "settings", "_build"),
     )
+    shutil.copyfile(CHANGELOG, target / CHANGELOG.name)
 
 
-def build_site(folder: Path) -> Path:
-    """Build the site of a book folder, warnings being errors; return its front page. Raises RuntimeError with the log."""
+def build_site(folder: Path, builder: Literal["html", "singlehtml"] = "html") -> Path:
+    """Build the site of a book folder, warnings being errors; return its front page. Raises RuntimeError with the log.
+
+    builder: ``html`` makes a page for each chapter, ``singlehtml`` one that holds them all.
+    """
     command = [
         Path(sys.executable).with_name("jupyter-book"),
         "build",
         folder,
+        "--builder",
+        builder,
         "-W",
         "-n",
         "--keep-going",
@@ -94,7 +102,7 @@ def build_site(folder: Path) -> Path:
     if done.returncode:
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-20:])
         raise RuntimeError(f"jupyter-book failed; the end of {log}:\n{tail}")
-    return folder / "_build" / "html" / "index.html"
+    return folder / "_build" / builder / "index.html"
 
 
 def save_figure(executed: Path, name: str, target: Path) -> None:
@@ -143,12 +151,12 @@ def _hide_parameters(notebook: nbformat.NotebookNode) -> None:
             cell.metadata["tags"] = [*tags, "hide-input"]
 
 
-def write_whole(target: Path, text: str) -> None:
+def write_whole(target: Path, content: str | bytes) -> None:
     """Write a file whole or not at all, in a folder that may have to be made."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
