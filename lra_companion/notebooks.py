@@ -83,8 +83,11 @@ def copy_book(target: Path) -> None:
 def build_site(folder: Path, builder: Literal["html", "singlehtml"] = "html") -> Path:
     """Build the site of a book folder, warnings being errors; return its front page. Raises RuntimeError with the log.
 
+    An earlier site goes first: what Sphinx leaves as it was would make a site that depends on its past.
     builder: ``html`` makes a page for each chapter, ``singlehtml`` one that holds them all.
     """
+    site = folder / "_build" / builder
+    shutil.rmtree(site, ignore_errors=True)
     command = [
         Path(sys.executable).with_name("jupyter-book"),
         "build",
@@ -102,7 +105,7 @@ def build_site(folder: Path, builder: Literal["html", "singlehtml"] = "html") ->
     if done.returncode:
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-20:])
         raise RuntimeError(f"jupyter-book failed; the end of {log}:\n{tail}")
-    return folder / "_build" / builder / "index.html"
+    return site / "index.html"
 
 
 def save_figure(executed: Path, name: str, target: Path) -> None:
@@ -144,11 +147,14 @@ def _forget_the_machine(notebook: nbformat.NotebookNode) -> None:
 
 
 def _hide_parameters(notebook: nbformat.NotebookNode) -> None:
-    """The values papermill put in are long: let a page fold them, as it does the cell of their defaults."""
+    """The values papermill put in are long: let a page fold them, as it does the cell of their defaults. The cell's own name
+    replaces papermill's random one: the same results make the same file.
+    """
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
+            cell["id"] = "injected-parameters"
 
 
 def write_whole(target: Path, content: str | bytes) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 """Names under which a browser that can print is looked for in PATH, in this order."""
 
-_MARGIN = {"top": "16mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 _SCALE = 0.72  # of what a screen shows: text of about nine points
 _PAGE_NUMBER = '<div style="width: 100%; font-size: 8px; text-align: center" class="pageNumber"></div>'
 # All chapters are one page here: links that name its file stay within it, and those to files beside it would lead to a
@@ -74,7 +73,7 @@ def printed(browser: Browser, file: Path) -> bytes:
     return page.pdf(
         format="A4",
         scale=_SCALE,
-        margin=_MARGIN,
+        margin={"top": "16mm", "bottom": "18mm", "left": "16mm", "right": "16mm"},
         print_background=True,
         tagged=True,
         outline=True,
