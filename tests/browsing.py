@@ -32,7 +32,12 @@ class Seen:
     violations: list[str]
 
 
-# Folded code is opened first: it has to be legible as well.
+# Folded code has to be legible as well; it fades in.
+UNFOLD = """async () => {
+  document.querySelectorAll("details").forEach(each => { each.open = true });
+  await new Promise(requestAnimationFrame);
+  await Promise.all(document.getAnimations().map(animation => animation.finished));
+}"""
 FACTS = """() => {
   const all = selector => [...document.querySelectorAll(selector)];
   return {
@@ -85,7 +90,7 @@ def open_page(browser: Browser, file: Path, view: str) -> Seen:
         if 'http-equiv="Refresh"' in file.read_text(encoding="utf-8"):
             page.wait_for_url(lambda url: url != file.as_uri(), wait_until="load")
         ready(page)
-        page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+        page.evaluate(UNFOLD)
         facts = page.evaluate(FACTS)
         options: dict[str, Any] = {
             "resultTypes": ["violations"],
