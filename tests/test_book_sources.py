@@ -20,6 +20,7 @@ from pydantic import BaseModel
 import lra_companion
 from benchmarks.table import table
 from lra_companion import cli, profiles
+from lra_companion.claims import CLAIMS
 from lra_companion.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
@@ -279,6 +280,13 @@ def test_no_result_is_typed(page):
 
 def test_a_typed_result_is_noticed():
     assert RESULT.findall("It reached 0.95, then 97 %; version 2.5 of ten.") == ["0.95", "7 %"]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.number)
+def test_the_index_of_claims_leads_to_the_chapter_that_judges_each(claim):
+    row = re.search(rf"^\| {claim.number[0]} \|.*$", (BOOK / "intro.md").read_text(), flags=re.MULTILINE)[0]
+    assert f"{{doc}}`notebooks/{claim.chapter}`" in row
+    assert f"10_claims.ipynb::claim_{claim.number}:" in row
 
 
 # The README and its examples

@@ -165,7 +165,9 @@ def test_the_results_are_those_that_the_profile_asks_for(built: Built) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_second_run_trains_nothing_and_leaves_the_same_notebook(name: str, built: Built, tmp_path: Path) -> None:
+def test_a_second_run_trains_nothing_and_leaves_the_same_notebook(
+    name: str, built: Built, tmp_path: Path
+) -> None:
     before = {file.name: file.stat().st_mtime_ns for file in built.results.iterdir()}
     again = nbformat.read(
         run_notebook(name, "smoke", {}, tmp_path / "notebooks", built.results, 1), as_version=4
