@@ -9,11 +9,11 @@ NOTEBOOKS = $(wildcard book/notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce book test bench check format clean distclean
+.PHONY: help setup reproduce book pdf test book-test bench check format clean distclean
 
 help: ## this list
 	@echo 'usage: make TARGET [PROFILE=smoke|quick|paper] [PYTHON=python3.12]'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## fill .venv with the pinned dependencies and this package
 
@@ -35,8 +35,14 @@ reproduce: $(READY) ## train what is not stored yet, run the notebooks, build th
 book: $(READY) ## build the book from the committed results, training nothing
 	$(BIN)/lra-companion book
 
+pdf: book ## print the whole book into build/book.pdf; needs a Chromium
+	$(BIN)/lra-companion pdf
+
 test: $(READY) ## all tests, the notebooks included
 	$(BIN)/python -m pytest
+
+book-test: book ## open every page of the book in a Chromium: links, formulas, search, accessibility
+	$(BIN)/python -m pytest tests/book
 
 bench: $(READY) ## measure speed and memory
 	$(BIN)/python -m pytest tests/benchmarks -s

@@ -1,4 +1,4 @@
-"""The shell's way in: train, notebook, reproduce, book, sweep, status, claims, tune.
+"""The shell's way in: train, notebook, reproduce, book, pdf, sweep, status, claims, tune.
 
 Exit codes: 0 done; 2 bad input, with one line on stderr that names field, value and what is allowed; 1 anything else.
 """
@@ -20,6 +20,8 @@ from rich.table import Table
 from lra_companion import notebooks, profiles, tuning
 from lra_companion.claims_command import claims
 from lra_companion.experiments import ClaimsParameters, did_you_mean
+from lra_companion.printing import pdf
+from lra_companion.status_page import TABLE, status_table
 from lra_companion.store import ResultStore
 from lra_companion.sweep import SweepError, train_many
 from lra_companion.train_command import AsJson, train
@@ -59,6 +61,7 @@ def main() -> None:
 
 app.command()(train)
 app.command()(claims)
+app.command()(pdf)
 
 
 @app.command(
@@ -212,22 +215,27 @@ def _asked(searches: Iterable[tuning.Place], only: dict[str, list[Any] | None]) 
 def _build_book(chapters: dict[str, tuple[str, Path]], build: Path, jobs: int) -> None:
     """Each chapter under its profile and from its results; then the site."""
     notebooks.copy_book(build)
+    seconds = {}
     for name, (profile, results) in chapters.items():
-        _timed(
+        seconds[name] = _timed(
             name,
             lambda name=name, profile=profile, results=results: notebooks.run_notebook(
                 name, profile, {}, build / "notebooks", results, jobs
             ),
         )
+    notebooks.write_whole(build / TABLE, status_table(chapters, seconds))
     _timed("book", lambda: notebooks.build_site(build))
     print(f"open {build / '_build' / 'html' / 'index.html'}")
 
 
-def _timed(what: str, action: Callable[[], object]) -> None:
+def _timed(what: str, action: Callable[[], object]) -> float:
+    """Do it, say so, and return the seconds it took."""
     print(f"{what} ...", file=sys.stderr, flush=True)
     start = time.monotonic()
     action()
-    print(f"{what}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    seconds = time.monotonic() - start
+    print(f"{what}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    return seconds
 
 
 def _jobs(jobs: int) -> int:

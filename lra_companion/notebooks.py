@@ -14,13 +14,15 @@ import sys
 import tempfile
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nbformat
 import papermill
 
-from lra_companion.profiles import BOOK, parameters_of
+from lra_companion.profiles import BOOK, ROOT, parameters_of
 from lra_companion.progress import FILE_VARIABLE, follow
+
+CHANGELOG = ROOT / "CHANGELOG.md"  # lies where visitors of the repository look, and is a page of the book
 
 
 class NotebookFailedError(RuntimeError):
@@ -75,14 +77,23 @@ def copy_book(target: Path) -> None:
         dirs_exist_ok=True,
         ignore=shutil.ignore_patterns("notebooks", "results", "profiles", "settings", "_build"),
     )
+    shutil.copyfile(CHANGELOG, target / CHANGELOG.name)
 
 
-def build_site(folder: Path) -> Path:
-    """Build the site of a book folder, warnings being errors; return its front page. Raises RuntimeError with the log."""
+def build_site(folder: Path, builder: Literal["html", "singlehtml"] = "html") -> Path:
+    """Build the site of a book folder, warnings being errors; return its front page. Raises RuntimeError with the log.
+
+    An earlier site goes first: what Sphinx leaves as it was would make a site that depends on its past.
+    builder: ``html`` makes a page for each chapter, ``singlehtml`` one that holds them all.
+    """
+    site = folder / "_build" / builder
+    shutil.rmtree(site, ignore_errors=True)
     command = [
         Path(sys.executable).with_name("jupyter-book"),
         "build",
         folder,
+        "--builder",
+        builder,
         "-W",
         "-n",
         "--keep-going",
@@ -94,7 +105,7 @@ def build_site(folder: Path) -> Path:
     if done.returncode:
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-20:])
         raise RuntimeError(f"jupyter-book failed; the end of {log}:\n{tail}")
-    return folder / "_build" / "html" / "index.html"
+    return site / "index.html"
 
 
 def save_figure(executed: Path, name: str, target: Path) -> None:
@@ -136,19 +147,22 @@ def _forget_the_machine(notebook: nbformat.NotebookNode) -> None:
 
 
 def _hide_parameters(notebook: nbformat.NotebookNode) -> None:
-    """The values papermill put in are long: let a page fold them, as it does the cell of their defaults."""
+    """The values papermill put in are long: let a page fold them, as it does the cell of their defaults. The cell's own name
+    replaces papermill's random one: the same results make the same file.
+    """
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
+            cell["id"] = "injected-parameters"
 
 
-def write_whole(target: Path, text: str) -> None:
+def write_whole(target: Path, content: str | bytes) -> None:
     """Write a file whole or not at all, in a folder that may have to be made."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
