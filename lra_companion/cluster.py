@@ -8,7 +8,6 @@ on another by Dask itself.
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 import time
 import uuid
@@ -48,11 +47,9 @@ Train = Callable[[Any, None, Counter, str], Any]  # (chunk, no store, counter, d
 def connect(address: str, device: str) -> Generator[Cluster]:
     """The workers of the scheduler at ``address``, for training on ``device`` (auto, cpu or cuda).
 
-    Raises ValueError for what is no address and without the extra ``cluster``; ConnectionError where no scheduler answers;
-    WorkersError naming the workers that lack the device or run other versions than this process, and where there is none.
+    Raises ValueError without the extra ``cluster``; ConnectionError where no scheduler answers; WorkersError naming the
+    workers that lack the device or run other versions than this process, and where there is none.
     """
-    if not re.fullmatch(r"[a-z]+://[^\s/]+:\d+", address):
-        raise ValueError(f"scheduler = {address!r}: must be an address such as tcp://192.0.2.1:8786")
     try:
         from distributed import Client
     except ImportError:
@@ -62,7 +59,7 @@ def connect(address: str, device: str) -> Generator[Cluster]:
     try:
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = _first_line(error)
         raise ConnectionError(f"scheduler = {address!r}: cannot be reached ({reason})") from None
     with client:
         yield Cluster(client, address, device)
@@ -157,7 +154,7 @@ def _agree(address: str, expected: Any, workers: Any, answers: dict[str, Any]) -
     wrong = []
     for worker, answer in answers.items():
         if isinstance(answer, BaseException):
-            wrong.append(f"{worker} says {str(answer).splitlines()[0]}")
+            wrong.append(f"{worker} says {_first_line(answer)}")
         elif difference := _difference(answer["versions"], expected):
             wrong.append(f"{worker} has {difference}")
         elif workers[worker]["nthreads"] != 1:
@@ -166,6 +163,10 @@ def _agree(address: str, expected: Any, workers: Any, answers: dict[str, Any]) -
             )
     if wrong:
         raise WorkersError(f"scheduler = {address!r}: {'; '.join(wrong)}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _difference(versions: dict[str, Any], expected: dict[str, Any]) -> str:

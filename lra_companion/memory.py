@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -52,6 +53,12 @@ def runs_that_fit(config: RunConfig, available: float) -> int:
             f"{one / 1e9:,.1f} GB of memory, and {available / 1e9:,.1f} GB are allowed"
         )
     return 1 + int((available - one) / (bytes_needed(config, 2) - one))
+
+
+def refuse_too_large(configs: Iterable[RunConfig], available: float) -> None:
+    """Raise ValueError where one of the runs alone would not fit in so many bytes."""
+    for config in configs:
+        runs_that_fit(config, available)
 
 
 def device_memory(device: str) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Generator
 
 import torch
@@ -17,8 +18,14 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def scheduler_address(given: str | None = None) -> str | None:
-    """The Dask scheduler whose workers train: the one given, else the environment's; None: this machine trains."""
-    return given or os.environ.get(SCHEDULER_VARIABLE) or None
+    """The Dask scheduler whose workers train: the one given, else the environment's; None: this machine trains.
+
+    Raises ValueError for what is no address.
+    """
+    address = given or os.environ.get(SCHEDULER_VARIABLE) or None
+    if address is not None and not re.fullmatch(r"[a-z]+://[^\s/]+:\d+", address):
+        raise ValueError(f"scheduler = {address!r}: must be an address such as tcp://192.0.2.1:8786")
+    return address
 
 
 def device_name(given: str | None = None) -> str:
@@ -41,8 +48,13 @@ def usable_device(given: str | None = None) -> str:
 
 
 @contextlib.contextmanager
-def chosen(device: str | None, scheduler: str | None) -> Generator[None]:
-    """While the body runs, train there, in the kernels that it starts too; None leaves things as they are."""
+def trained_at(device: str | None, scheduler: str | None) -> Generator[None]:
+    """While the body runs, train there, in the kernels that it starts too; None leaves things as they are.
+
+    Raises ValueError for a wrong name or address, and where this machine is to train on a device that it lacks.
+    """
+    if scheduler_address(scheduler) is None:
+        usable_device(device)
     wanted = {DEVICE_VARIABLE: device, SCHEDULER_VARIABLE: scheduler}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update({name: value for name, value in wanted.items() if value is not None})
