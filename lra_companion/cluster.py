@@ -8,6 +8,7 @@ on another by Dask itself.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 import uuid
@@ -56,6 +57,7 @@ def connect(address: str, device: str) -> Generator[Cluster]:
         raise ValueError(
             f"scheduler = {address!r}: needs Dask, which pip install 'lra-companion[cluster]' brings"
         ) from None
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is told of below
     try:
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -112,6 +114,8 @@ class Cluster:
         while self._wait_for(arriving):
             future, answer = next(arriving)
             place = places.pop(future)
+            if future.status == "cancelled":  # what becomes of all when the connection breaks
+                raise ConnectionError(f"scheduler = {self._address!r}: lost; finished runs are kept")
             if future.status != "finished":
                 answer = answer[1] if isinstance(answer, tuple) else answer
                 if isinstance(answer, WorkersError):
@@ -126,8 +130,6 @@ class Cluster:
         while not arriving.has_ready():
             if arriving.is_empty():
                 return False
-            if self._client.status != "running":
-                raise ConnectionError(f"scheduler = {self._address!r}: lost; finished runs are kept")
             if time.monotonic() - looked > _REPORT_SECONDS:
                 looked = time.monotonic()
                 alone_since = looked if self._client.nthreads() else alone_since

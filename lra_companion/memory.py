@@ -38,9 +38,9 @@ def bytes_needed(config: RunConfig, runs: int = 1) -> float:
     states = arrays * (steps + 2) * size * hidden
     each = _REAL * (states + _WEIGHT_COPIES * weights) + size * sequence
     protocol = config.protocol
-    evaluation = max(protocol.validation_size, protocol.test_size) * sequence
-    evaluation += _REAL * _ARRAYS["readout"] * steps * _EVALUATED_AT_ONCE * hidden
-    return runs * each + evaluation
+    largest = max(protocol.validation_size, protocol.test_size)
+    at_once = min(largest, _EVALUATED_AT_ONCE)
+    return runs * each + largest * sequence + _REAL * _ARRAYS["readout"] * steps * at_once * hidden
 
 
 def runs_that_fit(config: RunConfig, available: float) -> int:
