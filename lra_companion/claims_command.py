@@ -15,6 +15,7 @@ from lra_companion import profiles
 from lra_companion.claims import CLAIMS, Judgement
 from lra_companion.findings.claims import Source, claims_caution, claims_origin, judged, verdict_rows
 from lra_companion.judging import document, sources
+from lra_companion.options import folder_to_read
 from lra_companion.train_command import AsJson
 
 _WIDTH = 200  # of the table where no terminal says how wide it is
@@ -37,7 +38,9 @@ def claims(
     results: Annotated[
         Path,
         typer.Option(
-            help="A result store, or a folder that holds one for each profile.", show_default="book/results"
+            help="A result store, or a folder that holds one for each profile.",
+            show_default="book/results",
+            callback=folder_to_read,
         ),
     ] = profiles.BOOK / "results",
     profile: Annotated[

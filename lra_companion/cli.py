@@ -20,6 +20,8 @@ from rich.table import Table
 from lra_companion import notebooks, profiles, tuning
 from lra_companion.claims_command import claims
 from lra_companion.experiments import ClaimsParameters, did_you_mean
+from lra_companion.options import Device, Scheduler, file_to_write, folder_to_read, folder_to_write
+from lra_companion.places import trained_at
 from lra_companion.printing import pdf
 from lra_companion.status_page import TABLE, status_table
 from lra_companion.store import ResultStore
@@ -35,6 +37,8 @@ app = typer.Typer(
 
 Profile = Annotated[str, typer.Option(help="Which parameters: a file of book/profiles (smoke, quick, ...).")]
 Jobs = Annotated[int, typer.Option(help="Processes that share the training; 0: one per core.")]
+Results = Annotated[Path, typer.Option(help="Folder of the result store.", callback=folder_to_write)]
+Build = Annotated[Path, typer.Option(help="Folder in which the book is built.", callback=folder_to_write)]
 RESULTS, BUILD = Path("build/results"), Path("build/book")
 PUBLISHED = profiles.BOOK / "results"
 
@@ -72,37 +76,44 @@ def notebook(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A notebook of the book, such as 05_regularisation.")],
     profile: Profile = "quick",
-    output_dir: Annotated[Path, typer.Option(help="Where the executed notebook goes.")] = Path(
-        "build/notebooks"
-    ),
-    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = RESULTS,
+    output_dir: Annotated[
+        Path, typer.Option(help="Where the executed notebook goes.", callback=folder_to_write)
+    ] = Path("build/notebooks"),
+    results: Results = RESULTS,
     jobs: Jobs = 0,
+    device: Device = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Run one notebook with the profile's parameters, changed by any number of -p NAME VALUE."""
     changes = _changes(context.args)
-    print(notebooks.run_notebook(name, profile, changes, output_dir, results, _jobs(jobs)))
+    with trained_at(device, scheduler):
+        print(notebooks.run_notebook(name, profile, changes, output_dir, results, _jobs(jobs)))
 
 
 @app.command()
 def reproduce(
     profile: Profile = "quick",
-    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = RESULTS,
-    build: Annotated[Path, typer.Option(help="Folder in which the book is built.")] = BUILD,
+    results: Results = RESULTS,
+    build: Build = BUILD,
     jobs: Jobs = 0,
+    device: Device = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Train what the store does not hold yet, run every notebook, build the book. A chapter that the profile leaves out is made
     under `quick`.
     """
     given = profiles.profile_runs(profile)  # wrong parameters stop here, before anything is done
     chapters = {name: (profile if name in given else "quick", results) for name in profiles.NOTEBOOKS}
-    _build_book(chapters, build, _jobs(jobs))
+    with trained_at(device, scheduler):
+        _build_book(chapters, build, _jobs(jobs))
 
 
 @app.command()
 def book(
-    build: Annotated[Path, typer.Option(help="Folder in which the book is built.")] = BUILD,
+    build: Build = BUILD,
     picture: Annotated[
-        Path | None, typer.Option(help="Save the picture that README shows to this file.")
+        Path | None,
+        typer.Option(help="Save the picture that README shows to this file.", callback=file_to_write),
     ] = None,
 ) -> None:
     """Build the book from the committed results, training nothing: each chapter under the profile `paper` where its runs are
@@ -123,23 +134,28 @@ def sweep(
     name: Annotated[
         list[str] | None, typer.Option("--notebook", help="Only the runs of these notebooks, in this order.")
     ] = None,
-    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = RESULTS,
+    results: Results = RESULTS,
     jobs: Jobs = 0,
+    device: Device = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Train what a profile's notebooks show and the store does not hold yet, and nothing else."""
     store = ResultStore(results)
     chapters = name or list(profiles.profile_parameters(profile))
     wanted = {chapter: profiles.parameters_of(chapter, profile, {}, ".", 1).runs() for chapter in chapters}
-    for chapter, runs in wanted.items():
-        left = [run for run in runs if run not in store]
-        print(f"{chapter}: {len(runs) - len(left)} of {len(runs)} runs are stored", flush=True)
-        train_many(left, store, _jobs(jobs))
+    with trained_at(device, scheduler):
+        for chapter, runs in wanted.items():
+            left = [run for run in runs if run not in store]
+            print(f"{chapter}: {len(runs) - len(left)} of {len(runs)} runs are stored", flush=True)
+            train_many(left, store, _jobs(jobs))
 
 
 @app.command()
 def status(
     profile: Profile = "quick",
-    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = RESULTS,
+    results: Annotated[
+        Path, typer.Option(help="Folder of the result store.", callback=folder_to_read)
+    ] = RESULTS,
     as_json: AsJson = False,
 ) -> None:
     """Say which runs of a profile are done and which are left."""
@@ -167,11 +183,16 @@ def tune(
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks of the profile.")] = None,
     length: Annotated[list[int] | None, typer.Option(help="Only these sequence lengths.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="Only these groups of settings.")] = None,
-    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = tuning.TRIALS,
+    results: Results = tuning.TRIALS,
     settings: Annotated[
-        Path | None, typer.Option(help="The file to write; default: the profile's in book/settings.")
+        Path | None,
+        typer.Option(
+            help="The file to write; default: the profile's in book/settings.", callback=file_to_write
+        ),
     ] = None,
     jobs: Jobs = 0,
+    device: Device = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Search the settings of a profile's comparisons on the tuning seed; write the best into its file of settings."""
     plan = profiles.tuning_plan(profile)
@@ -189,7 +210,8 @@ def tune(
             for place, candidates in zip(places, tried, strict=True)
             for candidate in candidates
         ]
-        found = train_many(runs, ResultStore(results), _jobs(jobs))
+        with trained_at(device, scheduler):
+            found = train_many(runs, ResultStore(results), _jobs(jobs))
         for index, (place, candidates) in enumerate(zip(places, tried, strict=True)):
             rows[place] = tuning.chosen(candidates, found[index * plan.trials : (index + 1) * plan.trials])
         notebooks.write_whole(file, tuning.settings_text(profile, rows.values()))

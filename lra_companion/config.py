@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from lra_companion.complaints import in_one_line
+
 Model = TypeVar("Model", bound=BaseModel)
 
 METHOD_VERSION = 1
@@ -252,19 +254,10 @@ class RunConfig(StrictModel):
 
 
 def parse(model: type[Model], data: dict[str, Any]) -> Model:
-    """Validate ``data``; a ValueError's one line names each wrong field, its value and what is allowed."""
+    """Validate ``data``; a ValueError's one line names each wrong field, its value and what is allowed, and the nearest name to
+    an unknown one.
+    """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise ValueError("; ".join(_describe(item) for item in error.errors())) from None
-
-
-def _describe(item: Any) -> str:
-    field = ".".join(str(part) for part in item["loc"]) or "config"
-    if item["type"] == "missing":
-        return f"{field}: is missing"
-    if (
-        not item["loc"] and item["type"] == "value_error"
-    ):  # from RunConfig itself: names the fields it is about
-        return str(item["ctx"]["error"])
-    return f"{field} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+        raise ValueError(in_one_line(error, model)) from None

@@ -43,6 +43,10 @@ class Batch:
     inputs: Tensor
     targets: Tensor
 
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device; itself where it is there."""
+        return Batch(self.inputs.to(device), self.targets.to(device))
+
 
 @dataclass
 class Trajectory:

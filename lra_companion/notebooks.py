@@ -19,6 +19,8 @@ from typing import Any, Literal
 import nbformat
 import papermill
 
+from lra_companion.memory import device_memory, refuse_too_large
+from lra_companion.places import scheduler_address, usable_device
 from lra_companion.profiles import BOOK, ROOT, parameters_of
 from lra_companion.progress import FILE_VARIABLE, follow
 
@@ -40,7 +42,10 @@ def run_notebook(
     folder = output_folder.resolve()
     seen_from_notebook = os.path.relpath(results.resolve(), folder)  # no machine path gets into the notebook
     parameters = parameters_of(name, profile, changes, seen_from_notebook, jobs)
+    if scheduler_address() is None:  # else its workers have the memory
+        refuse_too_large(parameters.runs(), device_memory(usable_device()))
     source = BOOK / "notebooks" / f"{name}.ipynb"
+    _check_source(source)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / source.name
     with tempfile.TemporaryDirectory() as scratch:
@@ -121,6 +126,15 @@ def save_figure(executed: Path, name: str, target: Path) -> None:
             write_whole(target, drawing)
             return
     raise ValueError(f"figure = {name!r}: is not in {executed.name}")
+
+
+def _check_source(source: Path) -> None:
+    """Raise ValueError where a notebook of the book is not one."""
+    try:
+        nbformat.validate(nbformat.read(source, as_version=4))
+    except (OSError, ValueError, TypeError, AttributeError, nbformat.ValidationError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"notebook = {source.name!r}: cannot be read as one ({reason})") from None
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ SETTINGS = BOOK / "settings"  # of each profile, as ``lra-companion tune`` leave
 PUBLISHED_PROFILES = ("paper", "quick")  # the better one first
 
 # Parameters that say where and how, not what: never part of a profile.
-_PLACE = ("results", "jobs", "profile")
+_PLACE = ("results", "jobs", "profile", "device", "scheduler")
 _TUNING = "tuning"  # what a profile holds beside notebooks
 
 

@@ -56,13 +56,16 @@ class ResultStore:
         """The stored result of this run, or None."""
         return self._read(self._file(config))
 
-    def put(self, result: RunResult) -> None:
-        """Keep a result. Raises OSError if the folder cannot be written; what was there before is then untouched."""
+    def put(self, result: RunResult, made_with: dict[str, Any] | None = None) -> None:
+        """Keep a result. made_with: ``environment`` where it was trained, if that was not the CPU here.
+
+        Raises OSError if the folder cannot be written; what was there before is then untouched.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self.path, prefix=".writing-", suffix=".tmp")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(_encode(result))
+                file.write(_encode(result, made_with or environment()))
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
@@ -103,25 +106,28 @@ class ResultStore:
             return None
 
 
-def environment() -> dict[str, Any]:
-    """What the last bits of a result depend on. ``compiled`` is None where PyTorch computed what C can (``compiled``)."""
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """What the last bits of a result made on ``cpu`` or ``cuda`` depend on. ``compiled`` is None where PyTorch computed what C
+    can (``compiled``).
+    """
+    on_cpu = device == "cpu"
     return {
         "lra_companion": importlib.metadata.version("lra-companion"),
         "method": METHOD_VERSION,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
-        "device": "cpu",
+        "device": device if on_cpu else f"{device}: {torch.cuda.get_device_name()}",
         "processor": platform.machine(),
-        "compiled": compiled.made_by(),
+        "compiled": compiled.made_by() if on_cpu else None,
     }
 
 
-def _encode(result: RunResult) -> str:
+def _encode(result: RunResult, made_with: dict[str, Any]) -> str:
     content = {
         "config": result.config.model_dump(mode="json"),
         **{name: getattr(result, name) for name in _RESULT_FIELDS},
-        "made_with": environment(),
+        "made_with": made_with,
     }
     text = _canonical(content)
     return json.dumps(

@@ -11,7 +11,7 @@ import math
 import tempfile
 import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,17 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
+from lra_companion import cluster, places
 from lra_companion.config import RunConfig
+from lra_companion.memory import device_memory, runs_that_fit
 from lra_companion.progress import watch
-from lra_companion.store import ResultStore
+from lra_companion.store import ResultStore, environment
 from lra_companion.training import RunResult, run_group, shape_key
 
 CHUNK = 32
 """Runs in one batch at most: beyond this a CPU core gains nothing, and its cache loses."""
+CUDA_CHUNK = 1024
+"""On a GPU, where a batch of few runs leaves most of it idle."""
 
 
 class SweepError(RuntimeError):
@@ -40,16 +44,29 @@ class SweepError(RuntimeError):
 
 
 def train_many(
-    configs: Sequence[RunConfig], store: ResultStore | None = None, jobs: int = 1, progress: bool = True
+    configs: Sequence[RunConfig],
+    store: ResultStore | None = None,
+    jobs: int = 1,
+    progress: bool = True,
+    device: str | None = None,
+    scheduler: str | None = None,
 ) -> list[RunResult]:
     """Results of all runs, in the order of ``configs``; only those not in the store are trained.
 
-    ``jobs`` processes share the work, one thread each; 1 trains in this process. ``progress`` allows a bar on a terminal.
-    Results hold no weights (``train`` does). Raises ValueError if jobs < 1; SweepError if runs failed, once all others are
-    done.
+    ``jobs`` processes share the work, one thread each; 1 trains in this process. ``scheduler``: the address of a Dask scheduler
+    whose workers share it instead. ``device``: auto, cpu or cuda. What is not given of the two, ``places`` says. ``progress``
+    allows a bar on a terminal.
+
+    Results hold no weights (``train`` does). Raises ValueError for a wrong number of jobs, device or address, and for runs that
+    would not fit in memory; ConnectionError and ``cluster.WorkersError`` where a cluster is not to be had; SweepError if runs
+    failed, once all others are done.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs = {jobs}: must be at least 1")
+    if type(jobs) is not int or jobs < 1:
+        raise ValueError(f"jobs = {jobs!r}: must be a whole number, at least 1")
+    for config in configs:
+        if type(config) is not RunConfig:
+            raise ValueError(f"configs hold {str(config)[:60]!r}: each must be a RunConfig")
+    scheduler = places.scheduler_address(scheduler)
     results: dict[str, RunResult] = {}
     left: dict[str, RunConfig] = {}
     for config in configs:
@@ -59,7 +76,12 @@ def train_many(
         else:
             left[config.key()] = config
     failures: dict[str, str] = {}
-    for finished, error in _train_chunks(chunks(list(left.values()), jobs), store, jobs, progress):
+    asked = list(left.values())
+    if scheduler is None:
+        outcomes = _train_here(asked, store, jobs, progress, places.usable_device(device))
+    else:
+        outcomes = _train_there(asked, store, scheduler, progress, places.device_name(device))
+    for finished, error in outcomes:
         results |= {result.config.key(): result for result in finished}
         failures |= error
     if failures:
@@ -67,17 +89,23 @@ def train_many(
     return [results[config.key()] for config in configs]
 
 
-def chunks(configs: Sequence[RunConfig], jobs: int) -> list[list[RunConfig]]:
-    """Groups of runs that train side by side, the longest first. A group is cut only where it would be too large, or leave
+def chunks(
+    configs: Sequence[RunConfig], jobs: int, device: str = "cpu", memory: float | None = None
+) -> list[list[RunConfig]]:
+    """Groups of runs that train side by side, the longest first. A group is cut only where it would be too large or leave
     processes without work: the more runs in a batch, the less each costs.
+
+    memory: bytes for each chunk; by default jobs share those of the device here. Raises ValueError where one run needs more.
     """
+    memory = device_memory(device) / jobs if memory is None else memory
+    largest = CHUNK if device == "cpu" else CUDA_CHUNK
     groups: dict[str, list[RunConfig]] = defaultdict(list)
     for config in configs:
         groups[shape_key(config)].append(config)
     pieces = []
     parts = math.ceil(jobs / max(len(groups), 1))
     for group in groups.values():
-        size = min(CHUNK, math.ceil(len(group) / parts))
+        size = min(largest, math.ceil(len(group) / parts), runs_that_fit(group[0], memory))
         pieces += [group[start : start + size] for start in range(0, len(group), size)]
     return sorted(pieces, key=_work, reverse=True)
 
@@ -103,39 +131,73 @@ class _Counter:
 _Outcome = tuple[list[RunResult], dict[str, str]]  # finished runs, and the error of each that failed
 
 
-def _train_chunks(
-    pieces: list[list[RunConfig]], store: ResultStore | None, jobs: int, progress: bool
-) -> list[_Outcome]:
-    if not pieces:
-        return []
+def _bar(
+    pieces: list[list[RunConfig]], done: Callable[[], int], progress: bool
+) -> contextlib.AbstractContextManager[None]:
     total = sum(config.protocol.max_iterations for piece in pieces for config in piece)
+    return watch("training", total, done) if progress else contextlib.nullcontext()
+
+
+def _train_here(
+    configs: list[RunConfig], store: ResultStore | None, jobs: int, progress: bool, device: str
+) -> list[_Outcome]:
+    """Train on this machine, in this process or in some that joblib starts."""
+    if not configs:
+        return []
+    pieces = chunks(configs, jobs, device)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "iterations"
         np.zeros(len(pieces), dtype=np.int64).tofile(file)
         counters = [_Counter(file, slot) for slot in range(len(pieces))]
-        bar = watch("training", total, lambda: int(np.fromfile(file, dtype=np.int64).sum()))
-        with bar if progress else contextlib.nullcontext():
+        with _bar(pieces, lambda: int(np.fromfile(file, dtype=np.int64).sum()), progress):
             if jobs == 1:
                 return [
-                    _train_chunk(piece, store, counter)
+                    _train_chunk(piece, store, counter, device)
                     for piece, counter in zip(pieces, counters, strict=True)
                 ]
             tasks = [
-                delayed(_train_chunk)(piece, store, counter)
+                delayed(_train_chunk)(piece, store, counter, device)
                 for piece, counter in zip(pieces, counters, strict=True)
             ]
             outcomes: Any = Parallel(n_jobs=jobs, pre_dispatch="all")(tasks)
             return list(outcomes)
 
 
-def _train_chunk(piece: list[RunConfig], store: ResultStore | None, counter: _Counter) -> _Outcome:
+def _train_there(
+    configs: list[RunConfig], store: ResultStore | None, scheduler: str, progress: bool, device: str
+) -> list[_Outcome]:
+    """Train on a cluster's workers. They may share no disk with this process: it stores what comes back, as it comes."""
+    outcomes: list[_Outcome] = []
+    if not configs:
+        return outcomes
+    with cluster.connect(scheduler, device) as workers:
+        pieces = chunks(configs, workers.count, workers.device, workers.memory)
+        with _bar(pieces, workers.iterations, progress):
+            for place, answer in workers.each(_train_chunk, pieces):
+                if isinstance(answer, BaseException):
+                    outcomes.append(([], {config.key(): repr(answer) for config in pieces[place]}))
+                    continue
+                (finished, failures), made_with = answer
+                for result in finished:
+                    try:
+                        if store is not None:
+                            store.put(result, made_with)
+                    except OSError:
+                        failures[result.config.key()] = traceback.format_exc()
+                outcomes.append((finished, failures))
+    return outcomes
+
+
+def _train_chunk(
+    piece: list[RunConfig], store: ResultStore | None, counter: cluster.Counter, device: str
+) -> _Outcome:
     """Train a chunk. If it breaks off, its unfinished runs are tried one by one: one that fails must not take others along."""
     finished: list[RunResult] = []
     try:
-        for _, result in run_group(piece, on_iteration=counter.add):
+        for _, result in run_group(piece, on_iteration=counter.add, device=device):
             result.parameters = None
             if store is not None:
-                store.put(result)
+                store.put(result, environment(device))
             finished.append(result)
             counter.add(result.config.protocol.max_iterations - result.iterations)
     except Exception:
@@ -145,7 +207,7 @@ def _train_chunk(piece: list[RunConfig], store: ResultStore | None, counter: _Co
         failures: dict[str, str] = {}
         for config in piece:
             if config.key() not in done:
-                alone, error = _train_chunk([config], store, counter)
+                alone, error = _train_chunk([config], store, counter, device)
                 finished += alone
                 failures |= error
         return finished, failures

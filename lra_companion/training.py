@@ -17,8 +17,10 @@ from torch import Tensor
 
 from lra_companion.config import RunConfig
 from lra_companion.learners import Diagnostics, make_learner
+from lra_companion.memory import device_memory, runs_that_fit
 from lra_companion.network import Batch, Parameters, initial_parameters, predict
 from lra_companion.optimisers import Optimiser
+from lra_companion.places import usable_device
 from lra_companion.randomness import Split
 from lra_companion.tasks import Task, make_task
 
@@ -66,23 +68,30 @@ class _Run:
     loss_count: int = 0
 
 
-def train(config: RunConfig) -> RunResult:
-    """Train one network; the same config always gives the same history."""
-    ((_, result),) = run_group([config])
+def train(config: RunConfig, device: str | None = None) -> RunResult:
+    """Train one network; on one device the same config always gives the same history.
+
+    device: auto, cpu or cuda, by default what ``places`` says. Raises ValueError where there is no such device, or not enough
+    memory.
+    """
+    ((_, result),) = run_group([config], device=usable_device(device))
     return result
 
 
 def run_group(
-    configs: Sequence[RunConfig], on_iteration: Callable[[int], None] | None = None
+    configs: Sequence[RunConfig],
+    on_iteration: Callable[[int], None] | None = None,
+    device: str = "cpu",
 ) -> Iterator[tuple[int, RunResult]]:
-    """Train runs of one shape side by side; yield (index, result) as each ends.
+    """Train runs of one shape side by side on ``cpu`` or ``cuda``; yield (index, result) as each ends.
 
     ``on_iteration`` is told how many runs made a step. Raises ValueError where configs differ in anything but the seed, the
-    learning rate and the settings that a learner takes per run.
+    learning rate and the settings that a learner takes per run, and where one run alone would not fit in memory.
     """
-    if len({shape_key(config) for config in configs}) > 1:
+    if len({shape_key(config) for config in configs}) != 1:
         raise ValueError("configs: runs trained side by side must have one shape; train_many groups them")
-    group = _Group(configs)
+    runs_that_fit(configs[0], device_memory(device))
+    group = _Group(configs, device)
     while group.runs:
         ended = group.advance()
         if on_iteration is not None:
@@ -130,10 +139,11 @@ def one_thread() -> Generator[None]:
 class _Group:
     """The runs still training, and their stacked state."""
 
-    def __init__(self, configs: Sequence[RunConfig]) -> None:
+    def __init__(self, configs: Sequence[RunConfig], device: str = "cpu") -> None:
         first = configs[0]
         self.task = make_task(first.task)
         self.protocol = first.protocol
+        self.device = device
         self.runs = [_Run(index, config) for index, config in enumerate(configs)]
         self.iteration = 0
         self.parameters = initial_parameters(
@@ -141,6 +151,7 @@ class _Group:
             self.task.input_size,
             first.network.hidden_size,
             self.task.output_size,
+            device=device,
         )
         self.learner = make_learner(
             [config.learner for config in configs], [config.seed for config in configs]
@@ -211,7 +222,7 @@ class _Group:
         batch = self.task.batch(
             [run.config.seed for run in self.runs], self.iteration, self.protocol.batch_size
         )
-        return batch
+        return batch.to(self.device)
 
     def _diagnose(self) -> dict[str, list[Any]]:
         """The learner's measurements on the coming batch, run by run: per-step lists or single numbers.
@@ -230,7 +241,7 @@ class _Group:
         """
         weights = self.parameters.select(torch.tensor([place]))
         batch = self.task.evaluation_batch(self.runs[place].config.seed, split, size)
-        return accuracy(self.task, weights, batch)
+        return accuracy(self.task, weights, batch.to(self.device))
 
     def _result(self, place: int, status: Status) -> RunResult:
         run = self.runs[place]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, field_validator
 
+from lra_companion.complaints import nearest
 from lra_companion.config import (
     Count,
     ProtocolConfig,
@@ -74,8 +74,7 @@ class NotebookParameters(StrictModel):
 
 def did_you_mean(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     """The end of an error message about an unknown name: the nearest known one, or all."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+    return nearest(name, known) or f"; known are {', '.join(known)}"
 
 
 class TrainingParameters(NotebookParameters):
