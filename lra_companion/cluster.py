@@ -143,7 +143,8 @@ class Cluster:
 
 def _versions() -> dict[str, Any]:
     """What must be the same everywhere. Builds of one PyTorch for CPUs and GPUs may differ: results say what made them."""
-    return {name: str(environment()[name]).split("+")[0] for name in _SAME}
+    found = environment()
+    return {name: str(found[name]).split("+")[0] for name in _SAME}
 
 
 def _introduction(device: str) -> dict[str, Any]:

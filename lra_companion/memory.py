@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def runs_that_fit(config: RunConfig, available: float) -> int:
             f"protocol.batch_size = {config.protocol.batch_size}: a run of {config.learner.name} needs about "
             f"{one / 1e9:,.1f} GB of memory, and {available / 1e9:,.1f} GB are allowed"
         )
-    return 1 + int((available - one) / (bytes_needed(config, 2) - one))
+    return 1 + int(min((available - one) / (bytes_needed(config, 2) - one), sys.maxsize))
 
 
 def refuse_too_large(configs: Iterable[RunConfig], available: float) -> None:

@@ -103,8 +103,9 @@ def chunks(
     for config in configs:
         groups[shape_key(config)].append(config)
     pieces = []
-    parts = math.ceil(jobs / max(len(groups), 1))
+    whole = sum(map(_work, groups.values()))
     for group in groups.values():
+        parts = math.ceil(jobs * _work(group) / whole)  # its share of the processes
         size = min(largest, math.ceil(len(group) / parts), runs_that_fit(group[0], memory))
         pieces += [group[start : start + size] for start in range(0, len(group), size)]
     return sorted(pieces, key=_work, reverse=True)

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import json
+import math
 import os
 import pkgutil
 import re
@@ -18,22 +19,18 @@ import yaml
 from pydantic import BaseModel
 
 import lra_companion
+from benchmarks import machines
 from benchmarks.table import table
 from lra_companion import cli, profiles
 from lra_companion.claims import CLAIMS
 from lra_companion.config import RunConfig
+from lra_companion.sweep import chunks
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
 PAGES = (
-    "intro.md",
-    "method.md",
-    "notation.md",
-    "running.md",
-    "why_it_vanishes.md",
-    "how_fast.md",
-    "glossary.md",
-    "status.md",
+    *("intro.md", "method.md", "notation.md", "running.md", "more_machines.md"),
+    *("why_it_vanishes.md", "how_fast.md", "glossary.md", "status.md"),
 )
 PROSE = [BOOK / name for name in PAGES] + [ROOT / "README.md"]
 EQUATIONS = [f"eq-{number}" for number in range(1, 13)]
@@ -224,6 +221,21 @@ def test_no_page_is_left_out_of_the_contents():
 def test_the_table_of_speeds_is_the_one_measured():
     measured = json.loads((ROOT / "tests" / "benchmarks" / "measured.json").read_text(encoding="utf-8"))
     assert (BOOK / "speed_table.txt").read_text(encoding="utf-8") == table(measured)
+    for render in (machines.machines_table, machines.workers_table):
+        assert (BOOK / f"{render.__name__}.txt").read_text(encoding="utf-8") == render(measured)
+
+
+def test_more_workers_end_a_plan_no_later_and_none_before_its_longest_run():
+    rate = 100.0
+    longest = max(machines._seconds([config], rate) for config in machines.PLAN)
+    whole = machines._seconds(machines.PLAN, rate)
+    before = math.inf
+    for workers in machines.WORKERS:
+        costs = [machines._seconds(piece, rate) for piece in chunks(machines.PLAN, workers, memory=math.inf)]
+        end = machines._until_done(costs, workers)
+        assert sum(costs) == pytest.approx(whole)
+        assert max(longest, whole / workers) * 0.999 <= end <= before
+        before = end
 
 
 @pytest.mark.parametrize("page", PROSE, ids=by_name)
@@ -319,7 +331,7 @@ def commands(page, program):
 
 
 def shell_examples():
-    pages = [BOOK / "running.md", ROOT / "README.md"]
+    pages = [BOOK / "running.md", BOOK / "more_machines.md", ROOT / "README.md"]
     return [(by_name(page), words) for page in pages for words in commands(page, "lra-companion")]
 
 
@@ -362,9 +374,10 @@ def test_options_named_in_the_text_exist():
     options = {
         name for command in group.commands.values() for option in command.params for name in option.opts
     }
-    named = {span for span in code_spans((BOOK / "running.md").read_text()) if span.startswith("--")}
-    assert named
-    assert named <= options
+    for page in ("running.md", "more_machines.md"):
+        named = {span for span in code_spans((BOOK / page).read_text()) if span.startswith("--")}
+        assert named
+        assert named <= options
 
 
 def test_make_targets_exist():

@@ -1,5 +1,6 @@
 """Training on a real Dask cluster on the loopback address: the same results, whatever becomes of workers and scheduler."""
 
+import contextlib
 import shlex
 import sys
 import threading
@@ -155,10 +156,9 @@ def test_workers_of_another_version_are_named_and_nothing_is_trained(
     with client(fresh.address) as looking:
         info = looking.scheduler_info(n_workers=-1)["workers"]
     (other,) = (address for address in info if info[address]["name"] == "other")
-    (same,) = set(info) - {other}
     with pytest.raises(WorkersError) as caught:
         train_many(MIXED, ResultStore(tmp_path / "store"), scheduler=fresh.address)
-    assert f"{other} has method 99 (here 1)" in str(caught.value) and same not in str(caught.value)
+    assert str(caught.value) == f"scheduler = '{fresh.address}': {other} has method 99 (here 1)"
     assert not (tmp_path / "store").exists()
 
 
@@ -219,7 +219,12 @@ def test_a_chunk_tells_how_far_it_is_and_stops_when_nobody_waits_for_it(
     with client(two.address) as looking:
         with connect(two.address, "cpu") as workers:
             arriving = workers.each(slow, [LONG])
-            threading.Thread(target=lambda: next(arriving, None), daemon=True).start()
+
+            def wait() -> None:
+                with contextlib.suppress(ConnectionError):  # when the client closes
+                    next(arriving)
+
+            threading.Thread(target=wait, daemon=True).start()
             assert 0 < wait_for(workers.iterations) < 1200
         names = set(looking.run(lambda: None))
         assert len(names) == 2

@@ -112,6 +112,12 @@ def test_chunks_cover_each_run_once_and_share_shape_and_size(jobs: int) -> None:
         assert len(of_bptt) >= min(jobs, 2), "every process has work"
 
 
+def test_each_shape_gets_its_share_of_the_processes() -> None:
+    configs = [run_config("lra", seed=seed, length=length) for length in (10, 70) for seed in range(21)]
+    lengths = collections.Counter(piece[0].task.sequence_length for piece in chunks(configs, 8))
+    assert lengths == {70: 7, 10: 1}, "seven eighths of the work are in the longer runs"
+
+
 def test_the_longest_chunk_comes_first() -> None:
     short, long = run_config("bptt", max_iterations=5), run_config("bptt", max_iterations=50)
     assert chunks([short, long], 2) == [[long], [short]]

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lra_companion import compiled
+from lra_companion.cluster import connect
 from lra_companion.config import BPTTConfig, LRAConfig, RunConfig, TaskConfig
 from lra_companion.learners import make_learner
 from lra_companion.network import Parameters, initial_parameters
@@ -198,6 +199,7 @@ def test_everything_but_the_learner() -> None:
         group.advance()
     whole = time.process_time() - start
     note("all that is not the learner, at the paper's protocol, R = 32", 1 - spent / whole, "at most 0.10")
+    note("model-iterations a second and core, K = 10, alpha > 0, T = 20, R = 32", 3200 / whole, "", "{:.0f}")
 
 
 def test_two_processes_over_one() -> None:
@@ -210,6 +212,23 @@ def test_two_processes_over_one() -> None:
         clock=time.perf_counter,
     )
     note("two processes over one, R = 64", one / two, "at least 1.7 on two cores")
+
+
+def test_a_chunk_s_way_through_a_scheduler() -> None:
+    """What a cluster adds to each chunk of runs: 500 that do nothing, shared by two workers on this machine."""
+    distributed = pytest.importorskip("distributed", reason="needs the extra cluster")
+    pieces = [[run_config(seed, 1)] for seed in range(500)]
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as local,
+        connect(local.scheduler_address, "cpu") as workers,
+    ):
+        list(workers.each(lambda *_: None, pieces[:20]))  # imports
+        start = time.perf_counter()
+        assert len(list(workers.each(lambda *_: None, pieces))) == 500
+        seconds = time.perf_counter() - start
+    note("milliseconds of a chunk's way through a scheduler", 1000 * seconds / 500, "", "{:.1f}")
 
 
 def test_lra_over_bptt() -> None:
