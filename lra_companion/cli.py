@@ -20,7 +20,7 @@ from rich.table import Table
 from lra_companion import notebooks, profiles, tuning
 from lra_companion.claims_command import claims
 from lra_companion.experiments import ClaimsParameters, did_you_mean
-from lra_companion.store import ResultStore
+from lra_companion.store import ResultStore, write_whole
 from lra_companion.sweep import SweepError, train_many
 from lra_companion.train_command import AsJson, train
 
@@ -189,7 +189,7 @@ def tune(
         found = train_many(runs, ResultStore(results), _jobs(jobs))
         for index, (place, candidates) in enumerate(zip(places, tried, strict=True)):
             rows[place] = tuning.chosen(candidates, found[index * plan.trials : (index + 1) * plan.trials])
-        notebooks.write_whole(file, tuning.settings_text(profile, rows.values()))
+        write_whole(file, tuning.settings_text(profile, rows.values()).encode())
         print(tuning.settings_text(profile, [rows[place] for place in places]), end="", flush=True)
 
 

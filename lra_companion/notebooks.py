@@ -21,6 +21,7 @@ import papermill
 
 from lra_companion.profiles import BOOK, parameters_of
 from lra_companion.progress import FILE_VARIABLE, follow
+from lra_companion.store import write_whole
 
 
 class NotebookFailedError(RuntimeError):
@@ -62,7 +63,7 @@ def run_notebook(
         notebook = nbformat.read(draft, as_version=4)
     _forget_the_machine(notebook)
     _hide_parameters(notebook)
-    write_whole(target, nbformat.writes(notebook) + "\n")
+    write_whole(target, (nbformat.writes(notebook) + "\n").encode())
     return target
 
 
@@ -107,7 +108,7 @@ def save_figure(executed: Path, name: str, target: Path) -> None:
                 for output in cell.outputs
                 if "image/svg+xml" in output.get("data", {})
             )
-            write_whole(target, drawing)
+            write_whole(target, drawing.encode())
             return
     raise ValueError(f"figure = {name!r}: is not in {executed.name}")
 
@@ -141,14 +142,3 @@ def _hide_parameters(notebook: nbformat.NotebookNode) -> None:
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
-
-
-def write_whole(target: Path, text: str) -> None:
-    """Write a file whole or not at all, in a folder that may have to be made."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
