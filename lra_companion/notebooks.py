@@ -25,7 +25,11 @@ from lra_companion.store import write_whole
 
 
 class NotebookFailedError(RuntimeError):
-    """A notebook stopped with an error."""
+    """A notebook stopped with an error; ``kind`` is the error's name."""
+
+    def __init__(self, message: str, kind: str = "error") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def run_notebook(
@@ -57,9 +61,13 @@ def run_notebook(
                     extra_arguments=[
                         "--IPKernelApp.log_level=CRITICAL"
                     ],  # else it tells of its transport and its end
+                    shutdown_kernel="immediate",  # a kernel in mid-training would not hear that it is asked to end
                 )
             except papermill.PapermillExecutionError as error:
-                raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}") from None
+                raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}", error.ename) from None
+            except RuntimeError as error:  # the kernel died, or never came up
+                kind = type(error).__name__
+                raise NotebookFailedError(f"{name}: {kind}: {error}", kind) from None
         notebook = nbformat.read(draft, as_version=4)
     _forget_the_machine(notebook)
     _hide_parameters(notebook)
@@ -78,15 +86,33 @@ def copy_book(target: Path) -> None:
     )
 
 
-def build_site(folder: Path) -> Path:
-    """Build the site of a book folder, warnings being errors; return its front page. Raises RuntimeError with the log."""
+def write_excuse(name: str, error: NotebookFailedError, folder: Path) -> None:
+    """A page in place of a notebook that failed: its title, and a note that says so."""
+    source = nbformat.read(BOOK / "notebooks" / f"{name}.ipynb", as_version=4)
+    title = next(line for line in source.cells[0].source.splitlines() if line.startswith("# "))
+    # The error's name alone: its message may hold paths of this machine.
+    note = (
+        ":::{error}\n"
+        f"This page could not be made: its notebook stopped with `{error.kind}`. The command that built the book has said why; "
+        "`lra-companion status` lists runs that failed. The same command tries again.\n:::"
+    )
+    page = nbformat.v4.new_notebook(
+        metadata=source.metadata, cells=[nbformat.v4.new_markdown_cell(text) for text in (title, note)]
+    )
+    write_whole(folder / f"{name}.ipynb", (nbformat.writes(page) + "\n").encode())
+
+
+def build_site(folder: Path, strict: bool = True) -> Path:
+    """Build the site of a book folder; return its front page. Raises RuntimeError with the log.
+
+    strict: warnings are errors. Where a page is missing, others point to what would have been on it.
+    """
     command = [
         Path(sys.executable).with_name("jupyter-book"),
         "build",
         folder,
-        "-W",
+        *(["-W", "--keep-going"] if strict else []),
         "-n",
-        "--keep-going",
         "--quiet",
     ]
     log = folder / "build.log"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lra_companion.config import RunConfig, parse
+from lra_companion.endings import interruptible
+from lra_companion.options import AsJson
+from lra_companion.store import ResultStore
 from lra_companion.sweep import train_many
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 def train(
@@ -66,6 +68,10 @@ def train(
         int | None, typer.Option(help="Checks without improvement before a run is stalled.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Weights, batches and sets follow from it.")] = 0,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Keep the result in this store, and go on from what it holds of the run."),
+    ] = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option(help="No progress, no table.")] = False,
 ) -> None:
@@ -107,7 +113,8 @@ def train(
             "seed": seed,
         },
     )
-    (result,) = train_many([config], progress=not quiet)
+    with interruptible(results):
+        (result,) = train_many([config], ResultStore(results) if results else None, progress=not quiet)
     if as_json:
         print(
             json.dumps(

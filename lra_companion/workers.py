@@ -29,8 +29,8 @@ def each(
         now = beside or left[:1]
         run = Parallel(
             n_jobs=jobs,
-            pre_dispatch="all",
-            batch_size=1,  # pyright: ignore[reportArgumentType]  # its default is a string
+            pre_dispatch=jobs,  # pyright: ignore[reportArgumentType]  # its default is a string
+            batch_size=1,  # pyright: ignore[reportArgumentType]  # so is this one
             return_as="generator_unordered",
         )
         try:
@@ -39,13 +39,11 @@ def each(
                 left.remove(place)
                 yield place, outcome
         except TerminatedWorkerError:
-            if beside:
-                for place in [place for place in now if place in left][
-                    :jobs
-                ]:  # begun: they are handed out in order
-                    killed[place] += 1
-            else:
+            if not beside:
                 yield left.pop(0), RuntimeError("its process was killed, perhaps for want of memory")
+            begun = [place for place in beside if place in left][:jobs]  # they are handed out in order
+            for place in begun:
+                killed[place] += 1
 
 
 def _call(parent: int, place: int, function: Callable[..., Any], task: tuple[Any, ...]) -> tuple[int, Any]:
