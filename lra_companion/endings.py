@@ -48,7 +48,7 @@ def report(runs: Iterable[RunConfig], results: Path, pages: Mapping[str, str] = 
             _say(f"diverged: {config.key()}, at iteration {result.iterations}: {described(config)}")
     for text in pages.values():
         _say(f"failed: {text}")
-    what = [_counted(failed, "run")] * (failed > 0) + [_counted(len(pages), "notebook")] * bool(pages)
+    what = [counted(failed, "run")] * (failed > 0) + [counted(len(pages), "notebook")] * bool(pages)
     if what:
         raise EndedEarlyError(f"{' and '.join(what)} failed; all else is done and kept in {results}")
 
@@ -62,5 +62,6 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number of things, in words."""
     return f"{number} {noun}{'s' * (number != 1)}"

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from lra_companion import profiles
 from lra_companion.config import RunConfig
-from lra_companion.endings import described
+from lra_companion.endings import counted, described
 from lra_companion.options import RESULTS, AsJson, Profile
 from lra_companion.runs import RunResult, RunState, shape_key
 from lra_companion.store import ResultStore
@@ -102,7 +102,7 @@ def status(
     if len(survey.left) > unknown:
         print(f"time left: at most {_duration(seconds)} of one core")
     if unknown:
-        print(f"time left: nothing to go by for {unknown} runs, as no run like them has been trained")
+        print(f"time left: nothing to go by for {counted(unknown, 'run')}, as none like it has been trained")
 
 
 def _row(keys: set[str], survey: Survey) -> dict[str, int]:

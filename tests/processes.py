@@ -31,6 +31,7 @@ def started(work: Callable[..., None], *arguments: Any) -> Any:
 def _alone(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     work(*arguments)
+    os._exit(0)  # joblib's threads would keep a child of multiprocessing from ending
 
 
 def train_into(
@@ -53,16 +54,6 @@ def train_into(
 def _iteration(keeper: unfinished.Unfinished, config: RunConfig) -> int:
     state = keeper.load(config)
     return state.iteration if state else 0
-
-
-def square(number: int, deadly: Sequence[int], folder: Path) -> int:
-    """The square of a number; for some the process is killed instead, always (-1) or so many times."""
-    seen = folder / str(number)
-    times = len(seen.read_text()) if seen.exists() else 0
-    seen.write_text("x" * (times + 1))
-    if number < len(deadly) and not 0 <= deadly[number] <= times:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number**2
 
 
 def train_chunk_or_die(piece: list[RunConfig], *arguments: Any) -> Any:
