@@ -50,7 +50,7 @@ def report(runs: Iterable[RunConfig], results: Path, pages: Mapping[str, str] = 
         _say(f"failed: {text}")
     what = [counted(failed, "run")] * (failed > 0) + [counted(len(pages), "notebook")] * bool(pages)
     if what:
-        raise EndedEarlyError(f"{' and '.join(what)} failed; all else is done and kept in {results}")
+        raise EndedEarlyError(f"{' and '.join(what)} failed; all else is done")
 
 
 def described(config: RunConfig) -> str:
