@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -98,24 +99,29 @@ class Cluster:
         from distributed import as_completed
 
         self._client.subscribe_topic(self._topic, lambda event: self._done.update([event[1]]))
-        places = {
-            self._client.submit(
-                _train_remotely,
-                train,
-                list(piece),
-                (self._topic, place),
-                self._asked_device,
-                self._expected,
-                pure=False,
-            ): place
-            for place, piece in enumerate(pieces)
-        }
-        arriving = as_completed(places, loop=self._client.loop, with_results=True, raise_errors=False)
-        while self._wait_for(arriving):
+        waiting = deque(enumerate(pieces))
+        places: dict[Any, int] = {}
+        arriving = as_completed(loop=self._client.loop, with_results=True, raise_errors=False)
+
+        def hand_out() -> None:
+            """No more than there are threads: Dask blames a dead worker on every task that it was given."""
+            for _ in range(min(len(waiting), self._threads() - len(places))):
+                place, piece = waiting.popleft()
+                report = self._topic, place
+                future = self._client.submit(
+                    *(_train_remotely, train, list(piece), report, self._asked_device, self._expected),
+                    pure=False,
+                )
+                places[future] = place
+                arriving.add(future)
+
+        while places or waiting:
+            hand_out()
+            self._wait_for(arriving, hand_out)
             future, answer = next(arriving)
             place = places.pop(future)
             if future.status == "cancelled":  # what becomes of all when the connection breaks
-                raise ConnectionError(f"scheduler = {self._address!r}: lost; finished runs are kept")
+                raise self._lost()
             if future.status != "finished":
                 answer = answer[1] if isinstance(answer, tuple) else answer
                 if isinstance(answer, WorkersError):
@@ -124,21 +130,29 @@ class Cluster:
             self._done[place] = sum(config.protocol.max_iterations for config in pieces[place])
             yield place, answer
 
-    def _wait_for(self, arriving: Any) -> bool:
-        """Whether there is an answer still to come; returns when it has."""
+    def _wait_for(self, arriving: Any, hand_out: Callable[[], None]) -> None:
+        """Return when there is an answer; meanwhile give work to workers that have come."""
         looked = alone_since = time.monotonic()
         while not arriving.has_ready():
-            if arriving.is_empty():
-                return False
             if time.monotonic() - looked > _REPORT_SECONDS:
                 looked = time.monotonic()
-                alone_since = looked if self._client.nthreads() else alone_since
+                hand_out()
+                alone_since = looked if self._threads() else alone_since
                 if looked - alone_since > _ALONE_SECONDS:
                     raise WorkersError(
                         f"scheduler = {self._address!r}: has no workers left; finished runs are kept"
                     )
             time.sleep(_LOOK_SECONDS)
-        return True
+
+    def _threads(self) -> int:
+        """Of all workers. Raises ConnectionError where the scheduler is lost."""
+        try:
+            return sum(self._client.nthreads().values())
+        except (OSError, RuntimeError):  # RuntimeError: Dask has given the connection up
+            raise self._lost() from None
+
+    def _lost(self) -> ConnectionError:
+        return ConnectionError(f"scheduler = {self._address!r}: lost; finished runs are kept")
 
 
 def _versions() -> dict[str, Any]:

@@ -1,13 +1,13 @@
-"""Whole settings of LRA under a name: those of the paper, and those that this study found to work most widely (chapter 11)."""
+"""Whole settings of LRA under a name: those of the paper, and those that reached furthest in this study's first trials."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
-PresetName = Literal["paper", "recommended"]
+from lra_companion.complaints import nearest
 
-PRESETS: dict[PresetName, dict[str, dict[str, Any]]] = {
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # K, c, loss and reduction of the public code's settings; rate, beta and alpha are values of its grid.
     "paper": {
         "optimiser": {"name": "sgd", "learning_rate": 0.1},
@@ -42,15 +42,11 @@ def preset(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ValueError for an unknown name, and where ``changes`` ask for another learner.
     """
-    for known in get_args(PresetName):
-        if known == name:
-            chosen = PRESETS[known]
-            break
-    else:
-        raise ValueError(f"preset = {name!r}: must be one of {', '.join(get_args(PresetName))}")
+    if name not in PRESETS:
+        raise ValueError(f"preset = {name!r}: must be one of {', '.join(PRESETS)}{nearest(name, PRESETS)}")
     learner = dict(changes.get("learner", {})).get("name", "lra")
     if learner != "lra":
         raise ValueError(f"preset = {name!r}: has settings of lra, and none of learner = {learner!r}")
     return dict(changes) | {
-        section: fields | dict(changes.get(section, {})) for section, fields in chosen.items()
+        section: fields | dict(changes.get(section, {})) for section, fields in PRESETS[name].items()
     }

@@ -1,9 +1,13 @@
 """Small runs that several test files share: their configs, and what it means that two results are the same."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import torch
 
+from lra_companion import sweep
 from lra_companion.config import RunConfig, parse
 from lra_companion.training import RunResult
 
@@ -98,3 +102,29 @@ def assert_same(one: RunResult, other: RunResult) -> None:
     assert other.parameters is not None
     for name in ("w_xh", "w_hh", "b_h", "w_hy", "b_y"):
         assert torch.equal(getattr(one.parameters, name), getattr(other.parameters, name)), name
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What the progress bar of a sweep is told at its start and at its end: (total, done)."""
+    seen: list[tuple[int, int]] = []
+
+    @contextlib.contextmanager
+    def watch(_: str, total: int, done: Callable[[], int]) -> Iterator[None]:
+        seen.append((total, done()))
+        yield
+        seen.append((total, done()))
+
+    monkeypatch.setattr(sweep, "watch", watch)
+    return seen
+
+
+def bytes_alive(action: Callable[[], object]) -> int:
+    """Most bytes of tensors alive at once, by torch's own profiler of allocations."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        action()
+    alive = highest = 0
+    for event in profile.profiler.kineto_results.events():  # type: ignore[union-attr]
+        if event.name() == "[memory]":
+            alive += event.nbytes()
+            highest = max(highest, alive)
+    return highest

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from cluster_of_two import LocalCluster, deadly, slow, wait_for
-from lra_companion import cli, cluster, places, sweep
+from lra_companion import cli, cluster, places
 from lra_companion.cluster import WorkersError, connect
 from lra_companion.config import RunConfig
 from lra_companion.store import ResultStore
 from lra_companion.sweep import SweepError, train_many
-from runs import outcome, run_config
+from runs import outcome, run_config, watched
 
 distributed = pytest.importorskip("distributed", reason="needs the extra cluster")
 
@@ -218,7 +218,7 @@ def test_a_chunk_tells_how_far_it_is_and_stops_when_nobody_waits_for_it(
 ) -> None:
     with client(two.address) as looking:
         with connect(two.address, "cpu") as workers:
-            arriving = workers.each(slow, [LONG])
+            arriving = workers.each(slow, [LONG] * 5)
 
             def wait() -> None:
                 with contextlib.suppress(ConnectionError):  # when the client closes
@@ -226,6 +226,8 @@ def test_a_chunk_tells_how_far_it_is_and_stops_when_nobody_waits_for_it(
 
             threading.Thread(target=wait, daemon=True).start()
             assert 0 < wait_for(workers.iterations) < 1200
+            given = [len(tasks) for tasks in looking.processing().values()]
+            assert given == [1, 1], "who dies with one chunk must not take others along"
         names = set(looking.run(lambda: None))
         assert len(names) == 2
 
@@ -292,19 +294,7 @@ def test_without_the_extra_the_option_says_what_to_install(monkeypatch: pytest.M
 
 
 def test_progress_of_a_cluster_reaches_its_total(two: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, int]] = []
-
-    class Watch(nothing_around):
-        def __init__(self, _: str, total: int, done: Any) -> None:
-            self.total, self.done = total, done
-
-        def __enter__(self) -> None:
-            seen.append((self.total, self.done()))
-
-        def __exit__(self, *_: Any) -> None:
-            seen.append((self.total, self.done()))
-
-    monkeypatch.setattr(sweep, "watch", Watch)
+    seen = watched(monkeypatch)
     configs: list[RunConfig] = [run_config(rate=rate, max_iterations=40) for rate in (0.1, 1e39)]
     train_many(configs, scheduler=two.address)
     assert seen == [(80, 0), (80, 80)]

@@ -1,29 +1,15 @@
 """Estimates of memory: never below what training really holds, and not so far above it that much would be refused in vain."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from lra_companion import compiled, memory, training
 from lra_companion.config import RunConfig
 from lra_companion.memory import bytes_needed, device_memory, runs_that_fit
 from lra_companion.sweep import CHUNK, CUDA_CHUNK, chunks
 from lra_companion.training import _Group, train
-from runs import LEARNERS, run_config
-
-
-def held(action: Any) -> int:
-    """Most bytes of tensors alive at once, by torch's own profiler of allocations."""
-    with torch.profiler.profile(profile_memory=True) as profile:
-        action()
-    alive = highest = 0
-    for event in profile.profiler.kineto_results.events():  # type: ignore[union-attr]
-        if event.name() == "[memory]":
-            alive += event.nbytes()
-            highest = max(highest, alive)
-    return highest
+from runs import LEARNERS, bytes_alive, run_config
 
 
 @pytest.mark.parametrize("with_compiler", [True, False])
@@ -42,7 +28,7 @@ def test_an_estimate_covers_what_training_holds(
         group.advance()
         group.advance()
 
-    found, estimate = held(two_updates), bytes_needed(config, 2)
+    found, estimate = bytes_alive(two_updates), bytes_needed(config, 2)
     assert found < estimate < 5 * found
 
 
@@ -70,7 +56,7 @@ def test_processes_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(piece) for piece in chunks(configs, 2)] == [2, 2, 2, 2]
 
 
-def test_refused_before_anything_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_before_anything_is_bytes_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     config = run_config("lra")
     monkeypatch.setattr(training, "device_memory", lambda device: bytes_needed(config) - 1)
     monkeypatch.setattr(training, "_Group", lambda *_: pytest.fail("began"))

@@ -13,7 +13,7 @@ from lra_companion.learners import make_learner
 from lra_companion.store import ResultStore
 from lra_companion.sweep import CHUNK, SweepError, chunks, train_many
 from lra_companion.training import shape_key, train
-from runs import outcome, run_config
+from runs import outcome, run_config, watched
 
 MIXED = [
     run_config("lra", seed=1),
@@ -193,19 +193,7 @@ def test_an_interrupted_sweep_keeps_what_was_finished(
 
 
 def test_progress_reaches_its_total_however_runs_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, int]] = []
-
-    class Watch:
-        def __init__(self, _: str, total: int, done: Any) -> None:
-            self.total, self.done = total, done
-
-        def __enter__(self) -> None:
-            seen.append((self.total, self.done()))
-
-        def __exit__(self, *_: Any) -> None:
-            seen.append((self.total, self.done()))
-
-    monkeypatch.setattr(sweep, "watch", Watch)
+    seen = watched(monkeypatch)
     fields: dict[str, Any] = {"max_iterations": 40, "patience": 2}
     train_many([run_config(rate=rate, **fields) for rate in (0.1, 1e39, 1e-12)])
     assert seen == [(120, 0), (120, 120)]

@@ -30,6 +30,7 @@ from lra_companion.network import Parameters, initial_parameters
 from lra_companion.sweep import train_many
 from lra_companion.tasks import make_task
 from lra_companion.training import _Group
+from runs import bytes_alive
 
 B, H, REPEATS = 20, 100, 9
 ROWS: list[dict[str, Any]] = []
@@ -147,17 +148,8 @@ def test_growth_with_sequence_length() -> None:
 
 
 def test_memory_per_step() -> None:
-    def peak(steps: int) -> float:
-        """Bytes of the tensors alive at once, by torch's own profiler of allocations."""
-        action = lra_step(4, steps=steps, inner_steps=2)
-        with torch.profiler.profile(profile_memory=True) as profile:
-            action()
-        alive = highest = 0
-        for event in profile.profiler.kineto_results.events():  # type: ignore[union-attr]
-            if event.name() == "[memory]":
-                alive += event.nbytes()
-                highest = max(highest, alive)
-        return highest
+    def peak(steps: int) -> int:
+        return bytes_alive(lra_step(4, steps=steps, inner_steps=2))
 
     lengths = [20, 40, 80, 160]
     peaks = [peak(length) for length in lengths]
