@@ -110,4 +110,6 @@ def _changes(mode: str, effects: Sequence[ClippingEffect]) -> str:
     if mode == "normalise":
         return f"{changed})"
     bitten = [effect.sign for effect in effects if effect.clipped >= BITES]
+    if not bitten:
+        return f"{changed}; nowhere were as many as {BITES:.0%} of steps rescaled)"
     return f"{changed}; where at least {BITES:.0%} of steps were rescaled, in {len(bitten) - bitten.count(0)} of {len(bitten)})"

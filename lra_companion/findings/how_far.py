@@ -59,7 +59,7 @@ def _fastest(panel: Panel, labels: Sequence[str]) -> tuple[int, str] | None:
 
 def solved_table(labels: Sequence[str], found: Sequence[Panel]) -> pd.DataFrame:
     """In numbers: of each rule, task and length the share solved with its interval, iterations until half of the seeds had
-    solved it, and processor time of the median run that did.
+    solved it ("half by"), and a median run's processor time for so many ("seconds").
     """
     rows = []
     for panel in found:
@@ -74,9 +74,9 @@ def solved_table(labels: Sequence[str], found: Sequence[Panel]) -> pd.DataFrame:
                     "T": panel.sequence_length,
                     "rule": label,
                     "solved": f"{outcome.solved:.2f}",
-                    "test accuracy (IQM)": f"{outcome.accuracy:.3f}",
-                    "half solved by": "" if half is None else str(half),
-                    "seconds until then": "" if half is None else f"{half * outcome.milliseconds / 1000:.2g}",
+                    "accuracy (IQM)": f"{outcome.accuracy:.3f}",
+                    "half by": "" if half is None else str(half),
+                    "seconds": "" if half is None else f"{half * outcome.milliseconds / 1000:.2g}",
                     "diverged": outcome.diverged,
                 }
             )
