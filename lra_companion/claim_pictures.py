@@ -53,7 +53,7 @@ def claim_rows(axes: Axes, judgements: Sequence[Judgement]) -> Axes:
     rows: list[tuple[Method, Evidence, Answer]] = [
         (each.method, piece, answer) for each in judgements for piece, answer in each.evidence
     ]
-    verdicts = ", ".join(f"{METHODS[each.method]}: {each.verdict}" for each in judgements)
+    verdicts = ", ".join(f"{METHODS[each.method]}: {each.words}" for each in judgements)
     axes.set_title(f"Claim {claim.number}. {verdicts}", pad=17)
     axes.set_xlabel(fill(claim.quantity, 96), fontsize=9)
     numbers = [number for _, piece, _ in rows for number in (piece.estimate.low, piece.estimate.high)]
@@ -82,10 +82,15 @@ def _region(axes: Axes, threshold: Threshold, numbers: Sequence[float]) -> None:
     bound = threshold.bound
     bounds = [-bound, bound] if threshold.side == "within" else [bound]
     low, high = min([*numbers, *bounds, 0.0]), max([*numbers, *bounds, 0.0])
-    margin = 0.14 * (high - low)
+    margin = 0.14 * (high - low) or 1.0  # a bound of 0, and no estimate
     low, high = low - margin, high + margin
     axes.set_xlim(low, high)
-    regions = {"above": (bound, high), "below": (low, bound), "within": (-bound, bound)}
+    regions = {
+        "above": (bound, high),
+        "at least": (bound, high),
+        "below": (low, bound),
+        "within": (-bound, bound),
+    }
     region = regions[threshold.side]
     axes.axvspan(*region, facecolor=GREEN, alpha=0.1, linewidth=0)
     axes.axvspan(*region, facecolor="none", edgecolor=GREEN, hatch="//", alpha=0.25, linewidth=0)

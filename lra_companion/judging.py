@@ -59,7 +59,7 @@ def document(found: Sequence[Judgement], judged_by: Sequence[Source]) -> dict[st
                 "statement": each.claim.statement,
                 "method": each.method,
                 "meaning": METHODS[each.method],
-                "verdict": each.verdict,
+                "verdict": each.words,
                 "quantity": each.claim.quantity,
                 "threshold": {"side": each.claim.threshold.side, "bound": each.claim.threshold.bound},
                 "chapter": each.chapter,

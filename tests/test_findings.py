@@ -33,6 +33,7 @@ from lra_companion.findings import (
     strength_series,
     summary,
 )
+from lra_companion.presets import PRESETS
 from lra_companion.training import RunResult
 from test_experiments import COMMON, VALUES, changed, settings_for
 
@@ -473,6 +474,7 @@ def how_far(**changes: Any) -> HowFarParameters:
         "sequence_lengths": [20, 30],
         "rules": ["bptt_clipped", "lra", "lra_normalised"],
         "sgd_rules": ["lra"],
+        "presets": [],
         "settings": settings_for(["temporal_order"], [20, 30], FAR),
     }
     return HowFarParameters.checked(COMMON | values | changes)
@@ -495,6 +497,20 @@ def test_all_rules_have_the_same_optimiser_but_for_those_under_the_paper_s() -> 
         "clip",
     )
     assert asked.inner_steps != 1, "which is lra's own"
+
+
+def test_a_preset_is_the_same_on_every_length_and_needs_no_search() -> None:
+    asked = how_far(presets=["recommended", "paper"])
+    *_, recommended, paper = asked.conditions()
+    assert (recommended.label, paper.label) == ("lra, recommended", "lra, paper")
+    assert asked.needs() == how_far().needs()
+    runs = [asked.run("temporal_order", length, recommended, 3) for length in (20, 30)]
+    assert runs[0].learner == runs[1].learner and runs[0].optimiser == runs[1].optimiser
+    fields = PRESETS["recommended"]["learner"]
+    assert {name: getattr(runs[0].learner, name) for name in fields} == fields
+    assert runs[0].optimiser.model_dump() == PRESETS["recommended"]["optimiser"]
+    assert runs[1].task.sequence_length == 30 and runs[0].seed == 3 and runs[0].protocol == asked.protocol()
+    assert asked.run("temporal_order", 20, paper, 3).optimiser.name == "sgd"
 
 
 def test_how_far_each_rule_reaches() -> None:

@@ -22,6 +22,7 @@ from lra_companion.config import (
 )
 from lra_companion.experiments.base import SequenceLength, TrainingParameters, each_length_fits
 from lra_companion.experiments.groups import GROUPS, TunedSettings
+from lra_companion.presets import preset
 
 Place = tuple[TaskName, int, str]
 """What settings are tuned for: task, sequence length, group."""
@@ -33,13 +34,17 @@ class UntunedError(ValueError):
 
 @dataclass(frozen=True)
 class Condition:
-    """One row of a comparison: what figures call it, whose tuned settings it takes, and what it changes in the run."""
+    """One row of a comparison: what figures call it, whose tuned settings it takes, and what it changes in the run.
+
+    preset: a preset whose settings it takes instead, the same on every task and length; nothing is searched for it then.
+    """
 
     label: str
-    group: str
+    group: str = ""
     learner: dict[str, Any] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
+    preset: str | None = None
 
 
 READOUT = Condition("readout", "readout")
@@ -127,6 +132,7 @@ class ComparisonParameters(TrainingParameters):
             (task, length, condition.group)
             for task, length in self.problems()
             for condition in self.conditions_at(length)
+            if condition.preset is None
         ]
         return list(dict.fromkeys(places))
 
@@ -135,7 +141,15 @@ class ComparisonParameters(TrainingParameters):
         return next(row for row in self.settings if row.place == (task, length, group))
 
     def run(self, task: TaskName, length: int, condition: Condition, seed: int) -> RunConfig:
-        """A condition's run with its tuned settings."""
+        """A condition's run with its tuned settings, or its preset's."""
+        if condition.preset is not None:
+            place = {"name": task, "sequence_length": length}
+            return parse(
+                RunConfig,
+                preset(
+                    condition.preset, {"task": place, "protocol": self.protocol().model_dump(), "seed": seed}
+                ),
+            )
         return self.run_with(self.tuned(task, length, condition.group), condition, seed)
 
     def run_with(self, settings: TunedSettings, condition: Condition, seed: int) -> RunConfig:

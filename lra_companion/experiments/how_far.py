@@ -20,6 +20,7 @@ Rule = Literal[
     "lra_normalised",
     "lra_normalised_omega",
 ]
+Preset = Literal["paper", "recommended"]
 RULES: dict[Rule, str] = {
     "bptt": "bptt",
     "bptt_clipped": "bptt, clipped",
@@ -40,19 +41,27 @@ PLAIN = ", SGD"
 class HowFarParameters(ComparisonParameters):
     """09_how_far: rules side by side over lengths, each with a search of its own, all under Adam.
 
-    sgd_rules: those that are run under plain SGD as well, the paper's optimiser.
+    sgd_rules: those that are run under plain SGD as well, the paper's optimiser. presets: settings under a name, which are the
+    same on every task and length.
     """
 
     chapter: ClassVar[str] = "09_how_far"
 
     rules: Annotated[list[Rule], Field(min_length=1)]
     sgd_rules: list[Rule]
+    presets: list[Preset]
 
     def conditions(self) -> list[Condition]:
         """Readout and the rules under Adam, then the rules under plain SGD."""
         found = [Condition(READOUT.label, "readout_adam")]
         found += [Condition(RULES[rule], f"{rule}_adam") for rule in self.rules]
-        return found + [Condition(plain_label(rule), rule) for rule in self.sgd_rules]
+        found += [Condition(plain_label(rule), rule) for rule in self.sgd_rules]
+        return found + [Condition(preset_label(name), preset=name) for name in self.presets]
+
+
+def preset_label(name: Preset) -> str:
+    """What figures call LRA with a preset."""
+    return f"lra, {name}"
 
 
 def plain_label(rule: Rule) -> str:

@@ -18,12 +18,14 @@ from lra_companion.claims import (
     Verdict,
     clipping_evidence,
     gradient_evidence,
+    how_far_evidence,
     judgements,
     regularisation_evidence,
     released_evidence,
 )
 from lra_companion.experiments import (
     ClippingParameters,
+    HowFarParameters,
     NotebookParameters,
     RegularisationParameters,
     ReleasedCodeParameters,
@@ -60,12 +62,14 @@ def evidence_of(source: Source) -> Mapping[str, list[Evidence]]:
             return regularisation_evidence(parameters, source.results)
         case ReleasedCodeParameters() as parameters:
             return released_evidence(parameters, source.results)
+        case HowFarParameters() as parameters:
+            return how_far_evidence(parameters, source.results)
         case _:
             return {}
 
 
 def judged(sources: Sequence[Source]) -> list[Judgement]:
-    """The verdicts on all claims, for both methods, in the order of the claims."""
+    """The verdicts on all claims and aims, in their order."""
     evidence: dict[str, list[Evidence]] = defaultdict(list)
     for source in sources:
         for number, pieces in evidence_of(source).items():
@@ -74,19 +78,24 @@ def judged(sources: Sequence[Source]) -> list[Judgement]:
 
 
 def claims_finding(found: Sequence[Judgement]) -> str:
-    """Two sentences for the top of the chapter: how many claims came to which verdict, for each of the two methods."""
+    """Three sentences for the top of the chapter: how many claims came to which verdict, for each of the two methods, and
+    which of this book's aims were met.
+    """
+    claims = [each for each in found if not each.claim.aim]
     described, released = (
         listed(
             [
                 f"{len(numbers)} {verdict} ({listed(numbers)})"
-                for verdict, numbers in by_verdict(found, method).items()
+                for verdict, numbers in by_verdict(claims, method).items()
             ]
         )
         for method in METHODS
     )
+    aims = [f"{each.claim.number} {each.words}" for each in found if each.claim.aim]
     return (
-        f"Of the {len(CLAIMS)} statements into which the abstract's claims are divided here, the verdicts on the method as "
-        f"described are: {described}. On the code as released they are: {released}."
+        f"Of the {sum(not claim.aim for claim in CLAIMS)} statements into which the abstract's claims are divided here, the "
+        f"verdicts on the method as described are: {described}. On the code as released they are: {released}. This book's own "
+        f"aims for the method as described: {listed(aims)}."
     )
 
 
@@ -102,7 +111,7 @@ def by_verdict(found: Sequence[Judgement], method: Method) -> dict[Verdict, list
 def verdict_on(number: str, found: Sequence[Judgement], sources: Sequence[Source]) -> str:
     """The verdicts on one claim in a few words, each with the profile it rests on."""
     return "; ".join(
-        f"{METHODS[each.method]}: {each.verdict}"
+        f"{METHODS[each.method]}: {each.words}"
         + (f" (profile {_of_chapter(each.chapter, sources).profile})" if each.evidence else "")
         for each in found
         if each.claim.number == number
@@ -156,7 +165,7 @@ def verdict_rows(found: Sequence[Judgement], sources: Sequence[Source]) -> list[
     rows = []
     for each in found:
         source = _of_chapter(each.chapter, sources)
-        head = {"claim": each.claim.number, "method": METHODS[each.method], "verdict": each.verdict}
+        head = {"claim": each.claim.number, "method": METHODS[each.method], "verdict": each.words}
         tail = {
             "must lie": str(each.claim.threshold),
             "chapter": each.chapter,
@@ -176,11 +185,13 @@ def verdict_rows(found: Sequence[Judgement], sources: Sequence[Source]) -> list[
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """An estimate with its interval; factors may be too small for a fixed number of decimals."""
+    """An estimate with its interval; factors may be too small for a fixed number of decimals, and iterations have none."""
     largest = max(
         map(abs, (estimate.value, estimate.low, estimate.high))
     )  # NaN, where there is no interval, is not larger
-    return f"{estimate:.2g}" if 0 < largest < 0.001 else f"{estimate:.3f}"
+    if 0 < largest < 0.001:
+        return f"{estimate:.2g}"
+    return f"{estimate:.0f}" if largest >= 10 else f"{estimate:.3f}"
 
 
 def verdict_table(found: Sequence[Judgement], sources: Sequence[Source]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ BOOTSTRAP_SEED = 0
 @dataclass(frozen=True)
 class Outcome:
     """One condition's runs on one task and length. accuracy: interquartile mean on the test set; scores: test accuracy of each
-    seed.
+    seed. needed: each seed's iterations until it had solved the task, and all that were allowed where it did not.
 
     config: of its first run. milliseconds: per iteration, of the median run. clipped: share of steps that eq. 3 rescaled, the
     mean over all checks that recorded it; None where none did.
@@ -36,6 +36,7 @@ class Outcome:
     strength: float
     learner: str
     scores: dict[int, float]
+    needed: dict[int, int]
     accuracy: Estimate
     solved: Estimate
     diverged: int
@@ -67,6 +68,10 @@ def outcome_of(
         strength=strength,
         learner=first.learner.name,
         scores={result.config.seed: result.test_accuracy for result in results},
+        needed={
+            result.config.seed: result.iterations if result.solved else result.config.protocol.max_iterations
+            for result in results
+        },
         accuracy=iqm_interval([result.test_accuracy for result in results], generator),
         solved=wilson_interval(sum(solved), len(results)),
         diverged=sum(diverged),
