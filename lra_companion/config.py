@@ -210,6 +210,8 @@ class ProtocolConfig(StrictModel):
     """How a run is trained, validated and stopped (method.md, "Protocol"). Sizes are numbers of sequences.
 
     A task with a fixed stock of sequences uses all of a set where ``validation_size`` or ``test_size`` asks for more.
+    ``diagnostics`` and ``exact_angle`` let every check record what a gradient is made of, and its angle in degrees to the exact
+    one; both only look.
     """
 
     batch_size: Annotated[int, Field(ge=1, le=100_000)] = 20
@@ -220,6 +222,7 @@ class ProtocolConfig(StrictModel):
     test_size: SetSize = 10_000
     solved_error: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 1e-4
     diagnostics: bool = False
+    exact_angle: bool = False
 
 
 class RunConfig(StrictModel):

@@ -5,6 +5,7 @@ Norms of single steps come from the learners' own ``Diagnostics``; here they are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -61,7 +62,21 @@ def angle_to_exact(learner: Learner, parameters: Parameters, batch: Batch) -> di
 
     Below 90 a small step along the learner's gradient lowers L; NaN where either is 0.
     """
-    found = cosines(learner.gradients(parameters, batch)[0], exact_gradients(parameters, batch))
+    return _degrees(cosines(learner.gradients(parameters, batch)[0], exact_gradients(parameters, batch)))
+
+
+def recurrent_angles(gradients: Parameters, parameters: Parameters, batch: Batch) -> list[float | None]:
+    """Angle in degrees between gradients of W_hh and the exact ones, run by run; None where one of the two is 0.
+
+    Rounded far above the last bits, which may differ with the number of runs side by side.
+    """
+    both = (gradients, exact_gradients(parameters, batch))
+    precise = (Parameters(*(tensor.double() for tensor in found)) for found in both)
+    angles = _degrees(cosines(*precise))["w_hh"].tolist()
+    return [None if math.isnan(angle) else round(angle, 3) for angle in angles]
+
+
+def _degrees(found: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.rad2deg(torch.acos(value.clamp(-1, 1))) for name, value in found.items()}
 
 

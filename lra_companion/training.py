@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lra_companion.config import RunConfig
+from lra_companion.diagnostics import recurrent_angles
 from lra_companion.learners import Diagnostics, make_learner
 from lra_companion.memory import device_memory, runs_that_fit
 from lra_companion.network import Batch, Parameters, initial_parameters, predict
@@ -181,7 +182,7 @@ class _Group:
 
     def _check(self) -> dict[int, Status]:
         """Validate every run; which of them end here, and why."""
-        measured = self._diagnose() if self.protocol.diagnostics else {}
+        measured = self._diagnose()
         ended: dict[int, Status] = {}
         for place, run in enumerate(self.runs):
             accuracy = self._accuracy(place, "validation", self.protocol.validation_size)
@@ -225,15 +226,25 @@ class _Group:
         return batch.to(self.device)
 
     def _diagnose(self) -> dict[str, list[Any]]:
-        """The learner's measurements on the coming batch, run by run: per-step lists or single numbers.
+        """What the protocol wants measured on the coming batch, run by run: per-step lists or single numbers.
 
         Only what all learners' diagnostics have: a rule may hand more to who asks it, too much to store at each check.
         """
-        _, diagnostics = self.learner.gradients(self.parameters, self._batch(), diagnose=True)
-        measured = {
-            item.name: getattr(diagnostics, item.name) for item in fields(Diagnostics) if item.name != "loss"
-        }
-        return {name: value.t().tolist() for name, value in measured.items() if value is not None}
+        if not (self.protocol.diagnostics or self.protocol.exact_angle):
+            return {}
+        batch = self._batch()
+        gradients, diagnostics = self.learner.gradients(self.parameters, batch, diagnose=True)
+        measured: dict[str, list[Any]] = {}
+        if self.protocol.diagnostics:
+            found = {
+                item.name: getattr(diagnostics, item.name)
+                for item in fields(Diagnostics)
+                if item.name != "loss"
+            }
+            measured = {name: value.t().tolist() for name, value in found.items() if value is not None}
+        if self.protocol.exact_angle:
+            measured["exact_angle"] = recurrent_angles(gradients, self.parameters, batch)
+        return measured
 
     def _accuracy(self, place: int, split: Split, size: int) -> float:
         """Share of a run's validation or test set that its network gets right. One run at a time: its result must not

@@ -397,6 +397,7 @@ def test_sections_are_mappings(path: str, value: Any) -> None:
 def test_switches_are_booleans(value: Any) -> None:
     """1 is not True."""
     assert_refused("protocol.diagnostics", value)
+    assert_refused("protocol.exact_angle", value)
 
 
 def test_negative_seeds_are_refused() -> None:
@@ -470,6 +471,7 @@ OTHER_VALUES: dict[str, Any] = {
     "protocol.test_size": 9_999,
     "protocol.solved_error": 1e-3,
     "protocol.diagnostics": True,
+    "protocol.exact_angle": True,
     "seed": 4,
 }
 RELEASED_VALUES: dict[str, Any] = {

@@ -15,6 +15,8 @@ from lra_companion.learners import make_learner
 from lra_companion.network import Batch, Parameters, initial_parameters
 from lra_companion.tasks import Task, make_task
 from lra_companion.training import RunResult, run_group, shape_key, train
+from problems import inputs_of, weights_of
+from reference import bptt_gradients
 from runs import LEARNERS, OPTIMISERS, assert_same, outcome, run_config
 
 LRA_EASY = {"name": "lra", "reduction": "per_example", "inner_steps": 1, "clip_norm": 1.0}
@@ -593,6 +595,32 @@ def test_diagnostics_are_of_the_network_and_batch_of_their_row() -> None:
     _, measured = make_learner([config.learner]).gradients(halfway, batch, diagnose=True)
     for name in MEASURED["lra_omega"]:
         assert row[name] == pytest.approx(getattr(measured, name)[..., 0].tolist(), rel=1e-5), name
+
+
+@pytest.mark.parametrize("learner", sorted(MEASURED))
+def test_angles_to_the_exact_gradient_are_those_of_autograd_and_change_nothing_else(learner: str) -> None:
+    common: dict[str, Any] = {"max_iterations": 4, "validate_every": 2}
+    plain = train(run_config(learner, **common))
+    config = run_config(learner, exact_angle=True, **common)
+    result = group([run_config(learner, seed=7, exact_angle=True, **common), config])[1]
+    assert_same(result, train(config))
+    for row, bare in zip(result.history, plain.history, strict=True):
+        assert row.keys() == bare.keys() | {"exact_angle"}
+        assert {name: row[name] for name in bare} == bare
+    halfway = train(run_config(learner, max_iterations=2, validate_every=2)).parameters
+    assert halfway is not None
+    batch = make_task(config.task).batch([config.seed], 2, config.protocol.batch_size)
+    exact = bptt_gradients(weights_of(halfway, 0), inputs_of(batch, 0), batch.targets[0]).w_hh.double()
+    if learner == "readout":
+        assert result.history[1]["exact_angle"] is None, "it has no gradient of W_hh"
+        return
+    if learner.startswith("tptt"):
+        return  # its targets come from an inverse that training has moved
+    ours = make_learner([config.learner]).gradients(halfway, batch)[0].w_hh[0].double()
+    cosine = (ours * exact).sum() / (ours.norm() * exact.norm())
+    assert result.history[1]["exact_angle"] == pytest.approx(
+        math.degrees(math.acos(cosine.clamp(-1, 1))), abs=0.05
+    )
 
 
 def test_on_iteration_counts_every_update_once() -> None:
