@@ -21,7 +21,13 @@ from matplotlib.transforms import offset_copy
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
-from lra_companion.statistics import Estimate, PairedDifference, SolvingCurve, interquartile_band
+from lra_companion.statistics import (
+    Estimate,
+    PairedDifference,
+    SolvingCurve,
+    interquartile_band,
+    iqm_interval,
+)
 
 PAPER, INK, QUIET, FAINT = "#fbfaf7", "#222222", "#666666", "#d9d5cb"
 BLUE, RED, GREEN, PURPLE, BROWN = "#0072b2", "#b84a00", "#00735a", "#8f3f77", "#7a5c00"  # Okabe-Ito, darkened
@@ -223,6 +229,16 @@ def paired_differences(axes: Axes, comparisons: Mapping[str, PairedDifference], 
     texts = [f"{share.value * share.n:.0f} of {share.n} better" for share in better]
     differences = {label: pair.differences for label, pair in comparisons.items()}
     return _rows(axes, {label: pair.iqm for label, pair in comparisons.items()}, looks, differences, texts)
+
+
+def iterations_needed(axes: Axes, needed: Scores, solved: Estimates, looks: Looks) -> Axes:
+    """A row per condition: iterations that each seed needs (small), their interquartile mean with interval, how many solved."""
+    generator = np.random.default_rng(0)
+    estimates = {label: iqm_interval(values, generator) for label, values in needed.items()}
+    texts = [
+        f"{round(solved[label].value * solved[label].n)} of {solved[label].n} solved" for label in needed
+    ]
+    return _rows(axes, estimates, looks, needed, texts)
 
 
 def _rows(axes: Axes, estimates: Estimates, looks: Looks, scores: Scores, texts: Names) -> Axes:

@@ -64,8 +64,11 @@ def candidates(plan: TuningPlan, task: TaskName, sequence_length: int, group: st
 
 
 def trial(parameters: ComparisonParameters, settings: TunedSettings, plan: TuningPlan) -> RunConfig:
-    """The run that tries these settings, with the comparison's common settings and protocol."""
-    return parameters.run_with(settings, Condition(settings.group, settings.group), plan.seed)
+    """The run that tries these settings, with the comparison's common settings and its protocol of searches."""
+    protocol = parameters.search_protocol().model_dump()
+    return parameters.run_with(
+        settings, Condition(settings.group, settings.group, protocol=protocol), plan.seed
+    )
 
 
 def searches(chapters: Iterable[ComparisonParameters]) -> dict[Place, ComparisonParameters]:
@@ -77,20 +80,20 @@ def searches(chapters: Iterable[ComparisonParameters]) -> dict[Place, Comparison
     for parameters in chapters:
         for place in parameters.needs():
             first = found.setdefault(place, parameters)
-            for name in _UNDER:
-                if getattr(first, name) != getattr(parameters, name):
+            ours, theirs = _under(parameters), _under(first)
+            for name, value in ours.items():
+                if value != theirs[name]:
                     raise ValueError(
                         f"{name}: {first.chapter} and {parameters.chapter} both need {place[2]} on {place[0]}, T = {place[1]}, "
-                        f"but under {getattr(first, name)!r} and {getattr(parameters, name)!r}"
+                        f"but under {theirs[name]!r} and {value!r}"
                     )
     return found
 
 
-_UNDER = (
-    *("inner_steps", "clip_norm", "clip_mode", "local_loss", "reduction"),
-    *("max_iterations", "validate_every", "evaluation_size", "patience"),
-)
-"""What a search is made under."""
+def _under(parameters: ComparisonParameters) -> dict[str, object]:
+    """What a search is made under, by name."""
+    names = ("inner_steps", "clip_norm", "clip_mode", "local_loss", "reduction")
+    return {name: getattr(parameters, name) for name in names} | parameters.search_protocol().model_dump()
 
 
 def best(results: Sequence[RunResult]) -> int:

@@ -268,6 +268,7 @@ def how_far_results(ours: list[str], theirs: str = "solved") -> tuple[HowFarPara
             "rules": ["bptt_clipped_omega"],
             "sgd_rules": [],
             "presets": ["recommended"],
+            "search_iterations": 500,
             "max_iterations": 1000,
             "settings": settings_for(
                 ["temporal_order"], [100, 200], ["readout_adam", "bptt_clipped_omega_adam"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lra_companion import profiles
+from lra_companion.claims import CLAIMS
 from lra_companion.config import BPTTConfig, LRAConfig, LRAReleasedConfig
 from lra_companion.experiments import (
     GROUPS,
@@ -438,7 +439,7 @@ def test_there_are_the_profiles_that_the_makefile_offers() -> None:
 def test_every_profile_fits_its_notebooks(profile: str) -> None:
     """And has all of them, but for what the paper profile says is not among its chapters yet."""
     runs = profiles.profile_runs(profile)
-    left_out = {"09_how_far"} if profile == "paper" else set()
+    left_out = {"09_how_far", "11_when_it_works"} if profile == "paper" else set()
     assert set(runs) == set(NOTEBOOKS) - left_out
     assert {name for name, asked in runs.items() if not asked} == {"10_claims"}, "which trains nothing"
 
@@ -459,7 +460,9 @@ def test_no_profile_shows_the_seed_that_chose_its_settings(profile: str) -> None
 def test_the_chapter_of_verdicts_comes_after_those_it_judges() -> None:
     for profile in PROFILES:
         chapters = list(profiles.profile_parameters(profile))
-        assert chapters == [name for name in NOTEBOOKS if name in chapters] and chapters[-1] == "10_claims"
-    assert list(NOTEBOOKS)[-1] == "10_claims"
+        assert chapters == [name for name in NOTEBOOKS if name in chapters] and "10_claims" in chapters
+    order = list(NOTEBOOKS)
+    for claim in CLAIMS:
+        assert all(order.index(chapter) < order.index("10_claims") for chapter in claim.chapters)
     published = profiles.profile_parameters("paper")["10_claims"]["profiles"]
     assert tuple(published) == profiles.PUBLISHED_PROFILES

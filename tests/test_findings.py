@@ -475,6 +475,7 @@ def how_far(**changes: Any) -> HowFarParameters:
         "rules": ["bptt_clipped", "lra", "lra_normalised"],
         "sgd_rules": ["lra"],
         "presets": [],
+        "search_iterations": 40,
         "settings": settings_for(["temporal_order"], [20, 30], FAR),
     }
     return HowFarParameters.checked(COMMON | values | changes)

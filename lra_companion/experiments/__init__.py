@@ -19,6 +19,7 @@ from lra_companion.experiments.regularisation import RegularisationParameters
 from lra_companion.experiments.released_code import ReleasedCodeParameters, ReleasedCodeSettings
 from lra_companion.experiments.tasks import TasksParameters
 from lra_companion.experiments.vanishing_gradients import VanishingParameters
+from lra_companion.experiments.when_it_works import WhenItWorksParameters
 
 __all__ = [
     "GROUPS",
@@ -43,6 +44,7 @@ __all__ = [
     "TuningPlan",
     "UntunedError",
     "VanishingParameters",
+    "WhenItWorksParameters",
     "did_you_mean",
 ]
 
@@ -59,6 +61,7 @@ NOTEBOOKS: dict[str, type[NotebookParameters]] = {
         ReleasedCodeParameters,
         HowFarParameters,
         ClaimsParameters,
+        WhenItWorksParameters,
     )
 }
 """Parameters of each notebook, by its name and in the order of the book."""

@@ -106,6 +106,10 @@ class ComparisonParameters(TrainingParameters):
         """The notebooks' protocol, with this comparison's patience."""
         return super().protocol().model_copy(update={"patience": self.patience})
 
+    def search_protocol(self) -> ProtocolConfig:
+        """The protocol under which settings are searched: that of the runs themselves, unless a chapter says otherwise."""
+        return self.protocol()
+
     def conditions(self) -> list[Condition]:
         """What is compared, in the order of the tables."""
         raise NotImplementedError

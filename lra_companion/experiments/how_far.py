@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from lra_companion.config import Count, ProtocolConfig
 from lra_companion.experiments.comparison import READOUT, ComparisonParameters, Condition
 
 Rule = Literal[
@@ -42,7 +43,7 @@ class HowFarParameters(ComparisonParameters):
     """09_how_far: rules side by side over lengths, each with a search of its own, all under Adam.
 
     sgd_rules: those that are run under plain SGD as well, the paper's optimiser. presets: settings under a name, which are the
-    same on every task and length.
+    same on every task and length. search_iterations: updates of each trial of the searches at most.
     """
 
     chapter: ClassVar[str] = "09_how_far"
@@ -50,6 +51,11 @@ class HowFarParameters(ComparisonParameters):
     rules: Annotated[list[Rule], Field(min_length=1)]
     sgd_rules: list[Rule]
     presets: list[Preset]
+    search_iterations: Count
+
+    def search_protocol(self) -> ProtocolConfig:
+        """As of the runs, but shorter: a setting that needs longer than this is not found."""
+        return self.protocol().model_copy(update={"max_iterations": self.search_iterations})
 
     def conditions(self) -> list[Condition]:
         """Readout and the rules under Adam, then the rules under plain SGD."""
