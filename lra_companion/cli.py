@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lra_companion import notebooks, profiles, tuning
+from lra_companion import notebooks, preset_search, profiles, tuning
 from lra_companion.claims_command import claims
 from lra_companion.experiments import ClaimsParameters, did_you_mean
 from lra_companion.options import Device, Scheduler, file_to_write, folder_to_read, folder_to_write
@@ -216,6 +216,20 @@ def tune(
             rows[place] = tuning.chosen(candidates, found[index * plan.trials : (index + 1) * plan.trials])
         notebooks.write_whole(file, tuning.settings_text(profile, rows.values()))
         print(tuning.settings_text(profile, [rows[place] for place in places]), end="", flush=True)
+
+
+@app.command()
+def tune_preset(
+    results: Results = tuning.TRIALS,
+    jobs: Jobs = 0,
+    device: Device = None,
+    scheduler: Scheduler = None,
+) -> None:
+    """Try the settings from which the preset recommended was chosen, on the tuning seed; print how each did, and the choice."""
+    with trained_at(device, scheduler):
+        found = train_many(preset_search.all_trials(), ResultStore(results), _jobs(jobs))
+    for line in preset_search.report(found):
+        print(line)
 
 
 def _asked(searches: Iterable[tuning.Place], only: dict[str, list[Any] | None]) -> list[tuning.Place]:

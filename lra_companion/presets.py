@@ -3,10 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from lra_companion.complaints import nearest
 
+
+@dataclass(frozen=True)
+class LocalSetting:
+    """Strictly local LRA with target steps that no mean divides, all of one length, under an optimiser that gives each weight a
+    scale of its own; and what is left to choose: learning rate, beta, and alpha of an Ω on W_hh alone (0: none).
+    """
+
+    learning_rate: float
+    target_step_size: float
+    regularisation_strength: float
+
+    def fields(self) -> dict[str, dict[str, Any]]:
+        """Sections of a RunConfig."""
+        omega = {"regularisation_strength": self.regularisation_strength} | ON_W_HH
+        return {
+            "optimiser": {"name": "adam", "learning_rate": self.learning_rate},
+            "learner": {
+                "name": "lra",
+                "local_loss": "log_penalty",
+                "reduction": "per_example",
+                "target_step_size": self.target_step_size,
+                "inner_steps": 1,
+                "clip_norm": 1.0,
+                "target_clip_mode": "normalise",
+                **(omega if self.regularisation_strength else {}),
+            },
+        }
+
+
+ON_W_HH: dict[str, Any] = {
+    "regularisation_scope": "example",
+    "regularise_targets": False,
+    "regularise_readout": False,
+}
+"""Fields that let Ω act on W_hh alone, one ratio for each example."""
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # K, c, loss and reduction of the public code's settings; rate, beta and alpha are values of its grid.
     "paper": {
@@ -21,19 +57,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "regularisation_strength": 0.1,
         },
     },
-    # Target steps that no mean divides, all of one length; an optimiser that gives each weight a scale of its own.
-    "recommended": {
-        "optimiser": {"name": "adam", "learning_rate": 3e-4},
-        "learner": {
-            "name": "lra",
-            "local_loss": "log_penalty",
-            "reduction": "per_example",
-            "target_step_size": 2.0,
-            "inner_steps": 1,
-            "clip_norm": 1.0,
-            "target_clip_mode": "normalise",
-        },
-    },
+    # What ``preset_search`` chose.
+    "recommended": LocalSetting(4e-4, 2.0, 0.1).fields(),
 }
 
 

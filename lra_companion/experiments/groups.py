@@ -17,6 +17,7 @@ from lra_companion.config import (
     TaskName,
 )
 from lra_companion.experiments.base import SequenceLength, did_you_mean
+from lra_companion.presets import ON_W_HH
 
 _OMEGA = ("regularisation_strength", "regularisation_scope")
 
@@ -48,12 +49,6 @@ def _whole_steps(name: str, **target_steps: str) -> dict[str, Group]:
     }
 
 
-ON_W_HH: dict[str, Any] = {
-    "regularisation_scope": "example",
-    "regularise_targets": False,
-    "regularise_readout": False,
-}
-"""Fields that let Ω act on W_hh alone, one ratio for each example."""
 _LENGTHS: dict[str, Group] = {
     "readout": Group({"name": "readout"}),
     "bptt": Group({"name": "bptt"}),

@@ -19,8 +19,7 @@ from lra_companion.config import (
     parse,
 )
 from lra_companion.experiments.base import Seeds, SequenceLength, TrainingParameters
-from lra_companion.experiments.groups import ON_W_HH
-from lra_companion.presets import preset
+from lra_companion.presets import ON_W_HH, preset
 
 TargetSteps = Literal["as they are", "clipped", "normalised"]
 """What eq. 3 does to target steps. Weight gradients are clipped in all cases."""

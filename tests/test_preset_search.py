@@ -1,0 +1,101 @@
+"""How the recommended preset was found: its trials, what is chosen from them, and that the preset is just that."""
+
+from collections.abc import Callable
+
+import pytest
+
+from lra_companion.config import LRAConfig
+from lra_companion.preset_search import (
+    GRIDS,
+    SEED,
+    TASKS,
+    all_trials,
+    most_robust,
+    preset_cost,
+    report,
+    trials,
+)
+from lra_companion.presets import PRESETS, LocalSetting
+from lra_companion.profiles import tuning_plan
+from lra_companion.store import ResultStore
+from lra_companion.training import RunResult
+from lra_companion.tuning import TRIALS
+
+SHARED = [each for each in GRIDS[200].settings() if each in GRIDS[100].settings()]
+
+
+def results(outcome: Callable[[LocalSetting], tuple[float, int]], hard: str = "") -> list[RunResult]:
+    """What became of each setting: its accuracy on every task, or on the ``hard`` one alone, and its iterations."""
+    found = []
+    for length, grid in GRIDS.items():
+        for setting in grid.settings():
+            for run in trials(length, setting):
+                accuracy, iterations = outcome(setting)
+                if hard and run.task.name != hard:
+                    accuracy = 1.0
+                status = "solved" if accuracy == 1 else "stalled"
+                found.append(RunResult(run, status, iterations, accuracy, accuracy, [], 36.0))
+    return found
+
+
+def test_a_trial_differs_from_another_of_its_task_and_length_in_its_setting_alone() -> None:
+    runs = all_trials()
+    assert len({run.key() for run in runs}) == len(runs) == 3 * sum(len(g.settings()) for g in GRIDS.values())
+    for length in GRIDS:
+        for task in TASKS:
+            rest = set()
+            for run in runs:
+                if (run.task.name, run.task.sequence_length) == (task, length):
+                    fields = run.model_dump()
+                    for name in ("target_step_size", "regularisation_strength", "regularisation_scope"):
+                        del fields["learner"][name]
+                    for name in ("regularise_targets", "regularise_readout"):
+                        del fields["learner"][name]  # where Ω acts, which says nothing without one
+                    del fields["optimiser"]["learning_rate"]
+                    rest.add(str(fields))
+            assert len(rest) == 1
+    assert {run.seed for run in runs} == {SEED} == {tuning_plan("paper").seed}
+
+
+def test_omega_acts_on_the_recurrent_weights_alone() -> None:
+    for run in trials(100, LocalSetting(0.1, 1.0, 0.5)):
+        assert isinstance(run.learner, LRAConfig)
+        assert run.learner.regularise_recurrent and run.learner.regularisation_strength == 0.5
+        assert not (
+            run.learner.regularise_targets or run.learner.regularise_readout or run.learner.regularise_input
+        )
+
+
+@pytest.mark.parametrize("best", SHARED, ids=str)
+def test_what_solves_most_is_chosen_then_what_is_best_at_its_worst_then_what_is_first(
+    best: LocalSetting,
+) -> None:
+    assert most_robust(results(lambda each: (1.0, 900) if each == best else (0.99, 100))) == best
+    assert (
+        most_robust(results(lambda each: (0.9, 900) if each == best else (0.8, 100), hard=TASKS[1])) == best
+    )
+    assert most_robust(results(lambda each: (1.0, 300 if each == best else 400))) == best
+
+
+def test_what_was_not_tried_at_every_length_is_not_chosen() -> None:
+    alone = next(each for each in GRIDS[100].settings() if each not in SHARED)
+    assert most_robust(results(lambda each: (1.0 if each == alone else 0.5, 10))) in SHARED
+
+
+def test_the_preset_is_what_its_trials_chose() -> None:
+    store = ResultStore(TRIALS)
+    stored = [store.get(run) for run in all_trials()]
+    found = [result for result in stored if result is not None]
+    assert len(found) == len(stored), "all trials come with the repository"
+    assert most_robust(found).fields() == PRESETS["recommended"]
+    *lines, last = report(found)
+    assert len(lines) == len(stored) / len(TASKS) and last.startswith("chosen: LocalSetting(")
+
+
+def test_what_it_cost(tmp_path) -> None:
+    store = ResultStore(tmp_path)
+    made = results(lambda each: (1.0, 10))[:10]
+    for result in made:
+        store.put(result)
+    assert "chosen from 10 trials at T = 100 and T = 200" in preset_cost(store)
+    assert "(0.1 core-hours)" in preset_cost(store)
