@@ -43,7 +43,7 @@ class HowFarParameters(ComparisonParameters):
     """09_how_far: rules side by side over lengths, each with a search of its own, all under Adam.
 
     sgd_rules: those that are run under plain SGD as well, the paper's optimiser. presets: settings under a name, which are the
-    same on every task and length. search_iterations: updates of each trial of the searches at most.
+    same on every task and length. search_iterations, search_patience: max_iterations and patience of the searches' trials.
     """
 
     chapter: ClassVar[str] = "09_how_far"
@@ -52,10 +52,12 @@ class HowFarParameters(ComparisonParameters):
     sgd_rules: list[Rule]
     presets: list[Preset]
     search_iterations: Count
+    search_patience: Count
 
     def search_protocol(self) -> ProtocolConfig:
         """As of the runs, but shorter: a setting that needs longer than this is not found."""
-        return self.protocol().model_copy(update={"max_iterations": self.search_iterations})
+        shorter = {"max_iterations": self.search_iterations, "patience": self.search_patience}
+        return self.protocol().model_copy(update=shorter)
 
     def conditions(self) -> list[Condition]:
         """Readout and the rules under Adam, then the rules under plain SGD."""
