@@ -296,7 +296,8 @@ def test_a_typed_result_is_noticed():
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.number)
 def test_the_index_of_claims_leads_to_the_chapter_that_judges_each(claim):
-    row = re.search(rf"^\| {claim.number[0]} \|.*$", (BOOK / "intro.md").read_text(), flags=re.MULTILINE)[0]
+    number = claim.number if claim.aim else claim.number[0]  # 4a and 4b share a row
+    row = re.search(rf"^\| {number} \|.*$", (BOOK / "intro.md").read_text(), flags=re.MULTILINE)[0]
     assert f"{{doc}}`notebooks/{claim.chapters[0]}`" in row
     assert f"10_claims.ipynb::claim_{claim.number}:" in row
 

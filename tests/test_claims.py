@@ -269,6 +269,7 @@ def how_far_results(ours: list[str], theirs: str = "solved") -> tuple[HowFarPara
             "sgd_rules": [],
             "presets": ["recommended"],
             "search_iterations": 500,
+            "digits_lengths": [],
             "search_patience": 3,
             "max_iterations": 1000,
             "settings": settings_for(

@@ -476,6 +476,7 @@ def how_far(**changes: Any) -> HowFarParameters:
         "sgd_rules": ["lra"],
         "presets": [],
         "search_iterations": 40,
+        "digits_lengths": [],
         "search_patience": 3,
         "settings": settings_for(["temporal_order"], [20, 30], FAR),
     }

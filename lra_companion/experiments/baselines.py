@@ -6,9 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from lra_companion.config import TaskName
-from lra_companion.experiments.base import SequenceLength
-from lra_companion.experiments.comparison import READOUT, ComparisonParameters, Condition
+from lra_companion.experiments.comparison import READOUT, Condition, WithDigits
 
 Rule = Literal[
     "bptt",
@@ -33,20 +31,13 @@ RULES: dict[Rule, str] = {
 """What figures call each rule, by the group of its settings."""
 
 
-class BaselineParameters(ComparisonParameters):
-    """07_baselines: learning rules side by side, each with a search of its own. digits_lengths: lengths of sequential_digits,
-    the row with real data, 8 (row by row) or 64 (pixel by pixel); empty: without it.
-    """
+class BaselineParameters(WithDigits):
+    """07_baselines: learning rules side by side, each with a search of its own."""
 
     chapter: ClassVar[str] = "07_baselines"
 
     rules: Annotated[list[Rule], Field(min_length=1)]
-    digits_lengths: list[SequenceLength]
 
     def conditions(self) -> list[Condition]:
         """Readout and the rules asked for."""
         return [READOUT, *(Condition(RULES[rule], rule) for rule in self.rules)]
-
-    def problems(self) -> list[tuple[TaskName, int]]:
-        """The tasks at their lengths, then the digits at theirs."""
-        return [*super().problems(), *(("sequential_digits", length) for length in self.digits_lengths)]

@@ -186,6 +186,18 @@ class ComparisonParameters(TrainingParameters):
         return list({run.key(): run for run in every}.values())
 
 
+class WithDigits(ComparisonParameters):
+    """A comparison with real data beside it. digits_lengths: lengths of sequential_digits, 8 (row by row) or 64 (pixel by
+    pixel); empty: without it.
+    """
+
+    digits_lengths: list[SequenceLength]
+
+    def problems(self) -> list[tuple[TaskName, int]]:
+        """The tasks at their lengths, then the digits at theirs."""
+        return [*super().problems(), *(("sequential_digits", length) for length in self.digits_lengths)]
+
+
 _COMMON: dict[str, tuple[str, ...]] = {
     "lra": ("inner_steps", "clip_norm", "clip_mode", "local_loss", "reduction"),
     "lra_released": ("inner_steps", "clip_norm", "local_loss"),

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from lra_companion.config import Count, ProtocolConfig
-from lra_companion.experiments.comparison import READOUT, ComparisonParameters, Condition
+from lra_companion.experiments.comparison import READOUT, Condition, WithDigits
 
 Rule = Literal[
     "bptt",
@@ -39,7 +39,7 @@ PLAIN = ", SGD"
 """What is put behind a rule's name where it is trained by plain SGD."""
 
 
-class HowFarParameters(ComparisonParameters):
+class HowFarParameters(WithDigits):
     """09_how_far: rules side by side over lengths, each with a search of its own, all under Adam.
 
     sgd_rules: those that are run under plain SGD as well, the paper's optimiser. presets: settings under a name, which are the
