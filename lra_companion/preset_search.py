@@ -22,12 +22,14 @@ SEED = 1000
 
 @dataclass(frozen=True)
 class Grid:
-    """Settings tried at one sequence length, in all combinations, and the updates that each trial has."""
+    """Settings tried at one sequence length, in all combinations, and how long each trial may take."""
 
+    length: int
     learning_rates: tuple[float, ...]
     target_step_sizes: tuple[float, ...]
     regularisation_strengths: tuple[float, ...]
     max_iterations: int
+    patience: int
 
     def settings(self) -> list[LocalSetting]:
         """Every combination."""
@@ -38,70 +40,79 @@ class Grid:
             )
         ]
 
+    def trials(self, setting: LocalSetting) -> list[RunConfig]:
+        """A setting's runs, one for each task."""
+        protocol = {
+            "max_iterations": self.max_iterations,
+            "patience": self.patience,
+            "validation_size": 2000,
+            "test_size": 2000,
+        }
+        return [
+            parse(
+                RunConfig,
+                setting.fields()
+                | {
+                    "task": {"name": task, "sequence_length": self.length},
+                    "protocol": protocol,
+                    "seed": SEED,
+                },
+            )
+            for task in TASKS
+        ]
 
-GRIDS: dict[int, Grid] = {
-    100: Grid((2e-4, 4e-4, 8e-4), (1.0, 2.0, 4.0), (0.0, 0.1), 2500),
-    200: Grid((2e-4, 4e-4, 8e-4), (2.0,), (0.1, 0.5), 4000),
-}
-"""By sequence length. The longer one takes those that did well on the shorter, and a stronger Ω."""
 
-
-def trials(length: int, setting: LocalSetting) -> list[RunConfig]:
-    """A setting's runs, one for each task."""
-    protocol = {
-        "max_iterations": GRIDS[length].max_iterations,
-        "patience": 10,
-        "validation_size": 2000,
-        "test_size": 2000,
-    }
-    return [
-        parse(
-            RunConfig,
-            setting.fields()
-            | {
-                "task": {"name": task, "sequence_length": length},
-                "protocol": protocol,
-                "seed": SEED,
-            },
-        )
-        for task in TASKS
-    ]
+GRIDS: tuple[Grid, ...] = (
+    Grid(100, (2e-4, 4e-4, 8e-4), (1.0, 2.0, 4.0), (0.0, 0.1), 2500, 10),
+    Grid(200, (2e-4, 4e-4, 8e-4), (2.0,), (0.1, 0.5), 4000, 10),
+    Grid(200, (1e-4, 2e-4), (2.0,), (0.5, 1.0, 2.0), 6000, 20),
+    Grid(100, (1e-4, 2e-4), (2.0,), (0.5, 1.0, 2.0), 6000, 20),
+)
+"""In the order in which they were tried. On T = 200 a stronger Ω and lower rates began to learn where the others did not, but
+late: so the last two have both, and more time.
+"""
 
 
 def all_trials() -> list[RunConfig]:
     """Of all grids."""
-    return [run for length, grid in GRIDS.items() for each in grid.settings() for run in trials(length, each)]
+    return [run for grid in GRIDS for setting in grid.settings() for run in grid.trials(setting)]
 
 
 def most_robust(results: Sequence[RunResult]) -> LocalSetting:
     """Of the settings tried at every length the one that solved most tasks; of equals that whose worst accuracy is best; of
-    equals the one that got there first. ``results``: of ``all_trials``, in any order; KeyError where one is missing.
+    equals the one that got there first. What was tried twice counts by its longer trials. ``results``: of ``all_trials``, in
+    any order; KeyError where one is missing.
     """
     by_key = _by_key(results)
+    tried: dict[LocalSetting, dict[int, list[RunResult]]] = {}
+    for grid in sorted(GRIDS, key=lambda grid: grid.max_iterations):
+        for setting in grid.settings():
+            found = [by_key[run.key()] for run in grid.trials(setting)]
+            tried.setdefault(setting, {})[grid.length] = found
 
     def merit(setting: LocalSetting) -> tuple[int, float, int]:
-        found = [by_key[run.key()] for length in GRIDS for run in trials(length, setting)]
+        found = [result for of_length in tried[setting].values() for result in of_length]
         return (
             sum(result.solved for result in found),
             min(result.validation_accuracy for result in found),
             -sum(result.iterations for result in found),
         )
 
-    first, *others = [grid.settings() for grid in GRIDS.values()]
-    return max((each for each in first if all(each in other for other in others)), key=merit)
+    lengths = {grid.length for grid in GRIDS}
+    return max((setting for setting, found in tried.items() if found.keys() == lengths), key=merit)
 
 
 def report(results: Sequence[RunResult]) -> list[str]:
-    """A line for each setting and length, then what is chosen. ``results`` as for ``most_robust``."""
+    """A line for each setting of each grid, then what is chosen. ``results`` as for ``most_robust``."""
     by_key, lines = _by_key(results), []
-    for length, grid in GRIDS.items():
+    for grid in GRIDS:
         for setting in grid.settings():
-            found = [by_key[run.key()] for run in trials(length, setting)]
+            found = [by_key[run.key()] for run in grid.trials(setting)]
             ends = ", ".join(
                 f"{result.config.task.name} {result.validation_accuracy:.4f} ({result.status}, {result.iterations})"
                 for result in found
             )
-            lines.append(f"T = {length}, {setting}: {ends}")
+            lines.append(f"T = {grid.length}, {setting}: {ends}")
     return [*lines, f"chosen: {most_robust(results)}"]
 
 
@@ -114,7 +125,7 @@ def preset_cost(store: ResultStore) -> str:
     asked = all_trials()
     found = [result for run in asked if (result := store.get(run)) is not None]
     hours = sum(result.duration_seconds for result in found) / 3600
-    lengths = " and ".join(f"T = {length}" for length in GRIDS)
+    lengths = " and ".join(f"T = {length}" for length in sorted({grid.length for grid in GRIDS}))
     return (
         f"The preset was chosen from {len(found)} trials at {lengths}, each setting on all {len(TASKS)} tasks, on another seed "
         f"too ({hours:.2g} core-hours)."

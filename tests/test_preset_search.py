@@ -1,5 +1,6 @@
 """How the recommended preset was found: its trials, what is chosen from them, and that the preset is just that."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,6 @@ from lra_companion.preset_search import (
     most_robust,
     preset_cost,
     report,
-    trials,
 )
 from lra_companion.presets import PRESETS, LocalSetting
 from lra_companion.profiles import tuning_plan
@@ -21,15 +21,19 @@ from lra_companion.store import ResultStore
 from lra_companion.training import RunResult
 from lra_companion.tuning import TRIALS
 
-SHARED = [each for each in GRIDS[200].settings() if each in GRIDS[100].settings()]
+TRIED = {
+    length: {each for grid in GRIDS if grid.length == length for each in grid.settings()}
+    for length in (100, 200)
+}
+SHARED = sorted(TRIED[100] & TRIED[200], key=str)
 
 
 def results(outcome: Callable[[LocalSetting], tuple[float, int]], hard: str = "") -> list[RunResult]:
     """What became of each setting: its accuracy on every task, or on the ``hard`` one alone, and its iterations."""
     found = []
-    for length, grid in GRIDS.items():
+    for grid in GRIDS:
         for setting in grid.settings():
-            for run in trials(length, setting):
+            for run in grid.trials(setting):
                 accuracy, iterations = outcome(setting)
                 if hard and run.task.name != hard:
                     accuracy = 1.0
@@ -38,27 +42,26 @@ def results(outcome: Callable[[LocalSetting], tuple[float, int]], hard: str = ""
     return found
 
 
-def test_a_trial_differs_from_another_of_its_task_and_length_in_its_setting_alone() -> None:
+def test_a_trial_differs_from_another_of_its_task_and_grid_in_its_setting_alone() -> None:
     runs = all_trials()
-    assert len({run.key() for run in runs}) == len(runs) == 3 * sum(len(g.settings()) for g in GRIDS.values())
-    for length in GRIDS:
-        for task in TASKS:
-            rest = set()
-            for run in runs:
-                if (run.task.name, run.task.sequence_length) == (task, length):
-                    fields = run.model_dump()
-                    for name in ("target_step_size", "regularisation_strength", "regularisation_scope"):
-                        del fields["learner"][name]
-                    for name in ("regularise_targets", "regularise_readout"):
-                        del fields["learner"][name]  # where Ω acts, which says nothing without one
-                    del fields["optimiser"]["learning_rate"]
-                    rest.add(str(fields))
-            assert len(rest) == 1
+    assert len({run.key() for run in runs}) == len(runs) == 3 * sum(len(grid.settings()) for grid in GRIDS)
+    for grid, task in itertools.product(GRIDS, TASKS):
+        rest = set()
+        for setting in grid.settings():
+            (fields,) = [run.model_dump() for run in grid.trials(setting) if run.task.name == task]
+            assert fields["task"]["sequence_length"] == grid.length
+            del fields["optimiser"]["learning_rate"]
+            for name in ("target_step_size", "regularisation_strength", "regularisation_scope"):
+                del fields["learner"][name]
+            for name in ("regularise_targets", "regularise_readout"):
+                del fields["learner"][name]  # where Ω acts, which says nothing without one
+            rest.add(str(fields))
+        assert len(rest) == 1
     assert {run.seed for run in runs} == {SEED} == {tuning_plan("paper").seed}
 
 
 def test_omega_acts_on_the_recurrent_weights_alone() -> None:
-    for run in trials(100, LocalSetting(0.1, 1.0, 0.5)):
+    for run in GRIDS[0].trials(LocalSetting(0.1, 1.0, 0.5)):
         assert isinstance(run.learner, LRAConfig)
         assert run.learner.regularise_recurrent and run.learner.regularisation_strength == 0.5
         assert not (
@@ -78,7 +81,7 @@ def test_what_solves_most_is_chosen_then_what_is_best_at_its_worst_then_what_is_
 
 
 def test_what_was_not_tried_at_every_length_is_not_chosen() -> None:
-    alone = next(each for each in GRIDS[100].settings() if each not in SHARED)
+    alone = next(each for each in GRIDS[0].settings() if each not in SHARED)
     assert most_robust(results(lambda each: (1.0 if each == alone else 0.5, 10))) in SHARED
 
 
