@@ -58,7 +58,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     # What ``preset_search`` chose.
-    "recommended": LocalSetting(4e-4, 2.0, 0.1).fields(),
+    "recommended": LocalSetting(2e-4, 2.0, 1.0).fields(),
 }
 
 
