@@ -6,17 +6,15 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
 from lra_companion import profiles
 from lra_companion.config import RunConfig
 from lra_companion.endings import counted, described
-from lra_companion.options import RESULTS, AsJson, Profile
+from lra_companion.options import RESULTS, AsJson, Profile, ResultsRead
 from lra_companion.runs import RunResult, RunState, shape_key
 from lra_companion.store import ResultStore
 from lra_companion.unfinished import Unfinished
@@ -79,7 +77,7 @@ def _kind(config: RunConfig) -> str:
 
 def status(
     profile: Profile = "quick",
-    results: Annotated[Path, typer.Option(help="Folder of the result store.")] = RESULTS,
+    results: ResultsRead = RESULTS,
     as_json: AsJson = False,
 ) -> None:
     """Say which runs of a profile are done, left, begun and failed, and how long those that are left may take."""
