@@ -66,3 +66,9 @@ Scheduler = Annotated[
         callback=_passed_on(places.scheduler_address),
     ),
 ]
+RESULTS = Path("build/results")
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Profile = Annotated[str, typer.Option(help="Which parameters: a file of book/profiles (smoke, quick, ...).")]
+Results = Annotated[Path, typer.Option(help="Folder of the result store.", callback=folder_to_write)]
+ResultsRead = Annotated[Path, typer.Option(help="Folder of the result store.", callback=folder_to_read)]
+Jobs = Annotated[int, typer.Option(help="Processes that share the training; 0: one per core.")]

@@ -1,7 +1,8 @@
 """Many runs at once: what is stored already, what is left, which runs share a batch, and on how many processes.
 
-Runs of one shape (``training.shape_key``) train side by side in one batched program; groups are cut into chunks where a
+Runs of one shape (``runs.shape_key``) train side by side in one batched program; groups are cut into chunks where a
 process would be left without work. Each finished run is stored at once. How runs are grouped changes nothing in their results.
+With a store, runs in mid-training are kept as well, and no other process trains them meanwhile (``unfinished``).
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ import math
 import tempfile
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 
-from lra_companion import cluster, places
+from lra_companion import cluster, places, workers
 from lra_companion.config import RunConfig
 from lra_companion.memory import device_memory, runs_that_fit
 from lra_companion.progress import watch
+from lra_companion.runs import RunResult, shape_key
 from lra_companion.store import ResultStore, environment
-from lra_companion.training import RunResult, run_group, shape_key
+from lra_companion.training import run_group
+from lra_companion.unfinished import Unfinished
 
 CHUNK = 32
 """Runs in one batch at most: beyond this a CPU core gains nothing, and its cache loses."""
@@ -37,10 +38,15 @@ class SweepError(RuntimeError):
 
     def __init__(self, failures: dict[str, str], asked: int) -> None:
         self.failures = failures
-        reasons = "; ".join(sorted({text.strip().splitlines()[-1] for text in failures.values()}))
+        reasons = "; ".join(sorted({reason(text) for text in failures.values()}))
         super().__init__(
             f"{len(failures)} of {asked} runs failed ({', '.join(sorted(failures)[:5])}): {reasons}"
         )
+
+
+def reason(error: str) -> str:
+    """What a traceback comes to, in a line."""
+    return error.strip().splitlines()[-1]
 
 
 def train_many(
@@ -55,7 +61,7 @@ def train_many(
 
     ``jobs`` processes share the work, one thread each; 1 trains in this process. ``scheduler``: the address of a Dask scheduler
     whose workers share it instead. ``device``: auto, cpu or cuda. What is not given of the two, ``places`` says. ``progress``
-    allows a bar on a terminal.
+    allows a bar on a terminal. Runs that another process of this machine trains into the same store are waited for.
 
     Results hold no weights (``train`` does). Raises ValueError for a wrong number of jobs, device or address, and for runs that
     would not fit in memory; ConnectionError and ``cluster.WorkersError`` where a cluster is not to be had; SweepError if runs
@@ -76,17 +82,39 @@ def train_many(
         else:
             left[config.key()] = config
     failures: dict[str, str] = {}
-    asked = list(left.values())
-    if scheduler is None:
-        outcomes = _train_here(asked, store, jobs, progress, places.usable_device(device))
-    else:
-        outcomes = _train_there(asked, store, scheduler, progress, places.device_name(device))
-    for finished, error in outcomes:
-        results |= {result.config.key(): result for result in finished}
-        failures |= error
+    while left:
+        asked = list(left.values())
+        if scheduler is None:
+            outcomes = _train_here(asked, store, jobs, progress, places.usable_device(device))
+        else:
+            outcomes = _train_there(asked, store, scheduler, progress, places.device_name(device))
+        for finished, error in outcomes:
+            results |= {result.config.key(): result for result in finished}
+            failures |= error
+            if store is not None:
+                for key, text in error.items():
+                    Unfinished(store).fail(left[key], reason(text))
+        left = {key: config for key, config in left.items() if key not in results | failures}
+        if store is not None:  # else none is left
+            left = _still_left(left, results, store)
     if failures:
         raise SweepError(failures, len(configs))
     return [results[config.key()] for config in configs]
+
+
+def _still_left(
+    elsewhere: dict[str, RunConfig], results: dict[str, RunResult], store: ResultStore
+) -> dict[str, RunConfig]:
+    """Wait for runs that another process trains; add what it has stored to ``results``, return what it has left undone."""
+    left = {}
+    for key, config in elsewhere.items():
+        Unfinished(store).wait_for(config)
+        stored = store.get(config)
+        if stored is not None:
+            results[key] = stored
+        else:
+            left[key] = config
+    return left
 
 
 def chunks(
@@ -129,6 +157,7 @@ class _Counter:
         np.memmap(self.file, dtype=np.int64, mode="r+")[self.slot] += count
 
 
+_Task = tuple[list[RunConfig], ResultStore | None, _Counter, str]
 _Outcome = tuple[list[RunResult], dict[str, str]]  # finished runs, and the error of each that failed
 
 
@@ -141,42 +170,48 @@ def _bar(
 
 def _train_here(
     configs: list[RunConfig], store: ResultStore | None, jobs: int, progress: bool, device: str
-) -> list[_Outcome]:
-    """Train on this machine, in this process or in some that joblib starts."""
-    if not configs:
-        return []
+) -> Iterator[_Outcome]:
+    """What became of each chunk, here or in processes that joblib starts. Runs that another process trains are missing."""
     pieces = chunks(configs, jobs, device)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "iterations"
         np.zeros(len(pieces), dtype=np.int64).tofile(file)
-        counters = [_Counter(file, slot) for slot in range(len(pieces))]
+        tasks = [(piece, store, _Counter(file, slot), device) for slot, piece in enumerate(pieces)]
         with _bar(pieces, lambda: int(np.fromfile(file, dtype=np.int64).sum()), progress):
             if jobs == 1:
-                return [
-                    _train_chunk(piece, store, counter, device)
-                    for piece, counter in zip(pieces, counters, strict=True)
-                ]
-            tasks = [
-                delayed(_train_chunk)(piece, store, counter, device)
-                for piece, counter in zip(pieces, counters, strict=True)
-            ]
-            outcomes: Any = Parallel(n_jobs=jobs, pre_dispatch="all")(tasks)
-            return list(outcomes)
+                for task in tasks:
+                    yield _train_chunk(*task)
+            else:
+                yield from _train_in_processes(tasks, jobs)
+
+
+def _train_in_processes(tasks: list[_Task], jobs: int) -> Iterator[_Outcome]:
+    """A chunk that has its process killed is cut into single runs: one that does must not take others along."""
+    broken: list[_Task] = []
+    for place, outcome in workers.each(_train_chunk, tasks, jobs):
+        piece, store, counter, device = tasks[place]
+        if not isinstance(outcome, RuntimeError):
+            yield outcome
+        elif len(piece) == 1:
+            yield [], {piece[0].key(): f"RuntimeError: {outcome}"}
+        else:
+            broken += [([config], store, counter, device) for config in piece]
+    if broken:
+        yield from _train_in_processes(broken, jobs)
 
 
 def _train_there(
     configs: list[RunConfig], store: ResultStore | None, scheduler: str, progress: bool, device: str
-) -> list[_Outcome]:
-    """Train on a cluster's workers. They may share no disk with this process: it stores what comes back, as it comes."""
-    outcomes: list[_Outcome] = []
-    if not configs:
-        return outcomes
-    with cluster.connect(scheduler, device) as workers:
-        pieces = chunks(configs, workers.count, workers.device, workers.memory)
-        with _bar(pieces, workers.iterations, progress):
-            for place, answer in workers.each(_train_chunk, pieces):
+) -> Iterator[_Outcome]:
+    """What became of each chunk on a cluster's workers. They may share no disk with this process: it stores what comes back, as
+    it comes, and nothing is kept of runs in mid-training.
+    """
+    with cluster.connect(scheduler, device) as nodes:
+        pieces = chunks(configs, nodes.count, nodes.device, nodes.memory)
+        with _bar(pieces, nodes.iterations, progress):
+            for place, answer in nodes.each(_train_chunk, pieces):
                 if isinstance(answer, BaseException):
-                    outcomes.append(([], {config.key(): repr(answer) for config in pieces[place]}))
+                    yield [], {config.key(): repr(answer) for config in pieces[place]}
                     continue
                 (finished, failures), made_with = answer
                 for result in finished:
@@ -185,8 +220,7 @@ def _train_there(
                             store.put(result, made_with)
                     except OSError:
                         failures[result.config.key()] = traceback.format_exc()
-                outcomes.append((finished, failures))
-    return outcomes
+                yield finished, failures
 
 
 def _train_chunk(
@@ -195,21 +229,48 @@ def _train_chunk(
     """Train a chunk. If it breaks off, its unfinished runs are tried one by one: one that fails must not take others along."""
     finished: list[RunResult] = []
     try:
-        for _, result in run_group(piece, on_iteration=counter.add, device=device):
-            result.parameters = None
-            if store is not None:
-                store.put(result, environment(device))
-            finished.append(result)
-            counter.add(result.config.protocol.max_iterations - result.iterations)
-    except Exception:
-        if len(piece) == 1:
-            return [], {piece[0].key(): traceback.format_exc()}
+        with contextlib.closing(train_unfinished(piece, store, counter.add, device)) as ended:
+            for result in ended:
+                result.parameters = None
+                if store is not None:
+                    store.put(result, environment(device))
+                finished.append(result)
+                counter.add(result.config.protocol.max_iterations - result.iterations)
+        return finished, {}
+    except Exception as error:
         done = {result.config.key() for result in finished}
-        failures: dict[str, str] = {}
-        for config in piece:
-            if config.key() not in done:
-                alone, error = _train_chunk([config], store, counter, device)
-                finished += alone
-                failures |= error
-        return finished, failures
-    return finished, {}
+        left = {config.key(): config for config in piece if config.key() not in done}
+        if isinstance(error, OSError):  # what cannot be written now need not be computed once more
+            return finished, dict.fromkeys(left, traceback.format_exc())
+        if len(piece) == 1:
+            if store is not None:
+                Unfinished(store).begin_anew(piece[0])  # perhaps it is the checkpoint that is wrong
+            return [], dict.fromkeys(left, traceback.format_exc())
+    failures: dict[str, str] = {}
+    for config in left.values():
+        alone, failed = _train_chunk([config], store, counter, device)
+        finished += alone
+        failures |= failed
+    return finished, failures
+
+
+def train_unfinished(
+    configs: Sequence[RunConfig],
+    store: ResultStore | None,
+    on_iteration: Callable[[int], None] | None = None,
+    device: str = "cpu",
+) -> Generator[RunResult]:
+    """Train runs of one shape, and yield each as it ends, for the caller to store.
+
+    With a store they are locked meanwhile, and gone on with from their checkpoints; those that another process trains or has
+    stored are passed over. Raises OSError where the store cannot be written.
+    """
+    if store is None:
+        yield from (result for _, result in run_group(configs, on_iteration=on_iteration, device=device))
+        return
+    unfinished = Unfinished(store, device)
+    with unfinished.claimed(configs) as mine:
+        if mine:
+            for _, result in run_group(mine, on_iteration=on_iteration, device=device, keeper=unfinished):
+                yield result
+                unfinished.forget(result.config)

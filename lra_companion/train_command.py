@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lra_companion.config import RunConfig, parse
-from lra_companion.options import Device
+from lra_companion.endings import interruptible
+from lra_companion.options import AsJson, Device, folder_to_write
 from lra_companion.presets import preset as with_preset
+from lra_companion.store import ResultStore
 from lra_companion.sweep import train_many
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 def train(
@@ -75,6 +76,13 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Weights, batches and sets follow from it.")] = 0,
     device: Device = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the result in this store, and go on from what it holds of the run.",
+            callback=lambda path: None if path is None else folder_to_write(path),
+        ),
+    ] = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option(help="No progress, no table.")] = False,
 ) -> None:
@@ -116,7 +124,9 @@ def train(
         "seed": seed,
     }
     config = parse(RunConfig, given if preset is None else with_preset(preset, given))
-    (result,) = train_many([config], progress=not quiet, device=device)
+    store = ResultStore(results) if results else None
+    with interruptible(results):
+        (result,) = train_many([config], store, progress=not quiet, device=device)
     if as_json:
         print(
             json.dumps(
