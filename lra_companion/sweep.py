@@ -156,8 +156,8 @@ def _train_in_processes(tasks: list[_Task], jobs: int) -> list[Outcome]:
         with contextlib.closing(workers.each(train_chunk, tasks, at_once)) as answers:
             for place, answer in answers:
                 if isinstance(answer, workers.KilledError):
-                    piece, *rest = tasks[place]
-                    killed += [([config], *rest) for config in piece]
+                    piece, store, counter, device = tasks[place]
+                    killed += [([config], store, counter, device) for config in piece]
                 else:
                     outcomes.append(answer)
         tasks = killed

@@ -22,13 +22,14 @@ DEADLY_SEED = 13
 
 
 def started(work: Callable[..., None], *arguments: Any) -> Any:
-    """A process that does this, on one thread."""
-    process = _CONTEXT.Process(target=_alone, args=(work, arguments))
+    """A process that does this, on one thread, in the environment that is now."""
+    process = _CONTEXT.Process(target=_alone, args=(work, arguments, dict(os.environ)))
     process.start()
     return process
 
 
-def _alone(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _alone(work: Callable[..., None], arguments: tuple[Any, ...], environment: dict[str, str]) -> None:
+    os.environ.update(environment)  # the server's may be an earlier one
     torch.set_num_threads(1)
     work(*arguments)
     os._exit(0)  # joblib's threads would keep a child of multiprocessing from ending

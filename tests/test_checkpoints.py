@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import itertools
 import json
 import os
@@ -19,13 +20,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra_companion import checkpoints, unfinished
+from lra_companion import checkpoints, compiled, unfinished
 from lra_companion import config as config_module
 from lra_companion.checkpoints import DamagedCheckpointError
 from lra_companion.chunks import train_unfinished
 from lra_companion.config import RunConfig
 from lra_companion.runs import RunResult, RunState
-from lra_companion.store import ResultStore
+from lra_companion.store import ResultStore, environment
 from lra_companion.sweep import SweepError, train_many
 from lra_companion.training import run_group, train
 from lra_companion.unfinished import FOLDER, Unfinished
@@ -174,24 +175,30 @@ def test_checkpoints_come_at_least_every_minute(tmp_path: Path, monkeypatch: pyt
 # Killed
 
 LONG = [
-    run_config(learner, seed, optimiser="adam", rate=0.003, hidden=16, max_iterations=400, validate_every=20)
-    for learner, seed in (("tptt", 1), ("tptt", 2), ("lra_omega", 1), ("lra_omega", 2), ("bptt", 1))
+    run_config(learner, optimiser=rule, rate=0.003, max_iterations=60, validate_every=10)
+    for learner, rule in zip(LEARNERS, itertools.cycle(OPTIMISERS), strict=False)
 ]
 
 
-def test_killed_at_random_points_a_process_goes_on_and_computes_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("made_by", ["compiled", "PyTorch"])
+def test_killed_at_random_points_a_process_goes_on_and_computes_the_same(
+    made_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LRA_COMPANION_COMPILED", str(int(made_by == "compiled")))
+    monkeypatch.setattr(compiled, "_library", functools.cache(compiled._library.__wrapped__))
     pause, ends, store = random.Random(5), [], ResultStore(tmp_path)
     while not ends or ends[-1] == -signal.SIGKILL:
-        process = started(train_into, tmp_path, LONG, 0.02)
-        process.join(pause.uniform(0.05, 0.5))
+        process = started(train_into, tmp_path, LONG, 0.03)
+        process.join(pause.uniform(0.1, 0.5) + len(ends) / 20)
         process.kill()
         process.join()
         ends.append(process.exitcode)
         assert len(ends) < 100
-    assert ends[-1] == 0 and len(ends) > 3
+    assert ends[-1] == 0 and len(ends) > 2
     for config in LONG:
-        result = store.get(config)
+        result, made_with = store.get(config), store.made_with(config)
         assert result is not None and outcome(result) == outcome(train(config))
+        assert made_with == environment()
     assert unfinished_files(tmp_path) == []
 
 

@@ -354,7 +354,7 @@ def test_all_cores_unless_told_otherwise(shell: Shell, asked: list[tuple[Any, ..
 
 def test_a_failing_notebook_is_one_line_and_code_1(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Path:
-        raise notebooks.NotebookFailedError("01_tasks: ValueError: no")
+        raise notebooks.NotebookFailedError("01_tasks: ValueError: no", "ValueError")
 
     monkeypatch.setattr(notebooks, "run_notebook", fail)
     assert shell("notebook 01_tasks") == Done(1, "", "lra-companion: 01_tasks: ValueError: no\n")
@@ -494,7 +494,7 @@ def test_a_sweep_trains_what_is_missing_and_nothing_else(
     before = {file.name: file.stat().st_mtime_ns for file in Path("store").iterdir()}
     done = shell("sweep --profile smoke --notebook 01_tasks --results store --jobs 1")
     assert done == Done(0, f"01_tasks: 3 of {len(runs)} runs are stored\n", "")
-    assert {file.stem for file in Path("store").iterdir()} == {run.key() for run in runs}
+    assert {file.stem for file in Path("store").glob("*.json")} == {run.key() for run in runs}
     assert {name: (Path("store") / name).stat().st_mtime_ns for name in before} == before
     assert [file.name for file in tmp_path.iterdir()] == ["store"]
 
@@ -521,7 +521,7 @@ def test_tuning_writes_settings_that_the_chapters_take(
         ("sequential_digits", 8, "bptt"),
     ]
     assert {row.trials for row in rows} == {2} and all(row.core_hours > 0 for row in rows)
-    stored = {file.name: file.stat().st_mtime_ns for file in Path("found").iterdir()}
+    stored = {file.name: file.stat().st_mtime_ns for file in Path("found").glob("*.json")}
     assert len(stored) == 4
     seeds = {result.config.seed for result in ResultStore("found").load_all()}
     assert seeds == {profiles.tuning_plan("smoke").seed}
