@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import torch
 
 from lra_companion import chunks, sweep, unfinished
-from lra_companion.chunks import train_chunk
 from lra_companion.config import RunConfig
 from lra_companion.store import ResultStore
 
@@ -18,7 +16,6 @@ _CONTEXT = multiprocessing.get_context(
     "forkserver"
 )  # each a fork of one that has imported all there is, and no more
 _CONTEXT.set_forkserver_preload(["lra_companion.cli", "torch._dynamo", "processes"])
-DEADLY_SEED = 13
 
 
 def started(work: Callable[..., None], *arguments: Any) -> Any:
@@ -61,10 +58,3 @@ def train_into(
 def _iteration(keeper: unfinished.Unfinished, config: RunConfig) -> int:
     state = keeper.load(config)
     return state.iteration if state else 0
-
-
-def train_chunk_or_die(piece: list[RunConfig], *arguments: Any) -> Any:
-    """What ``sweep`` does with a chunk, but for one seed that has the process killed."""
-    if any(config.seed == DEADLY_SEED for config in piece):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return train_chunk(piece, *arguments)

@@ -180,22 +180,25 @@ LONG = [
 ]
 
 
-@pytest.mark.parametrize("made_by", ["compiled", "PyTorch"])
+@pytest.mark.parametrize(
+    ("configs", "by_c"),
+    [pytest.param(LONG, "1", id="compiled"), pytest.param(LONG[3::3], "0", id="PyTorch")],
+)
 def test_killed_at_random_points_a_process_goes_on_and_computes_the_same(
-    made_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    configs: list[RunConfig], by_c: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LRA_COMPANION_COMPILED", str(int(made_by == "compiled")))
+    monkeypatch.setenv("LRA_COMPANION_COMPILED", by_c)
     monkeypatch.setattr(compiled, "_library", functools.cache(compiled._library.__wrapped__))
     pause, ends, store = random.Random(5), [], ResultStore(tmp_path)
     while not ends or ends[-1] == -signal.SIGKILL:
-        process = started(train_into, tmp_path, LONG, 0.03)
+        process = started(train_into, tmp_path, configs, 0.03)
         process.join(pause.uniform(0.1, 0.5) + len(ends) / 20)
         process.kill()
         process.join()
         ends.append(process.exitcode)
         assert len(ends) < 100
     assert ends[-1] == 0 and len(ends) > 2
-    for config in LONG:
+    for config in configs:
         result, made_with = store.get(config), store.made_with(config)
         assert result is not None and outcome(result) == outcome(train(config))
         assert made_with == environment()
