@@ -15,8 +15,7 @@ from lra_companion import profiles
 from lra_companion.claims import CLAIMS, Judgement
 from lra_companion.findings.claims import Source, claims_caution, claims_origin, judged, verdict_rows
 from lra_companion.judging import document, sources
-from lra_companion.options import folder_to_read
-from lra_companion.train_command import AsJson
+from lra_companion.options import AsJson, folder_to_read
 
 _WIDTH = 200  # of the table where no terminal says how wide it is
 _COLUMNS = (

@@ -5,8 +5,9 @@ Exit codes: 0 done; 2 bad input, with one line on stderr that names field, value
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -14,19 +15,28 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from lra_companion import notebooks, preset_search, profiles, tuning
 from lra_companion.claims_command import claims
+from lra_companion.endings import interruptible, report
 from lra_companion.experiments import ClaimsParameters, did_you_mean
-from lra_companion.options import Device, Scheduler, file_to_write, folder_to_read, folder_to_write
+from lra_companion.options import (
+    RESULTS,
+    Device,
+    Jobs,
+    Profile,
+    Results,
+    Scheduler,
+    file_to_write,
+    folder_to_write,
+)
 from lra_companion.places import trained_at
 from lra_companion.printing import pdf
+from lra_companion.status_command import status
 from lra_companion.status_page import TABLE, status_table
-from lra_companion.store import ResultStore
+from lra_companion.store import ResultStore, write_whole
 from lra_companion.sweep import SweepError, train_many
-from lra_companion.train_command import AsJson, train
+from lra_companion.train_command import train
 
 app = typer.Typer(
     add_completion=False,
@@ -35,11 +45,8 @@ app = typer.Typer(
     help="Companion to 'Can Local Representation Alignment RNNs Solve Temporal Tasks?' (arXiv:2504.13531).",
 )
 
-Profile = Annotated[str, typer.Option(help="Which parameters: a file of book/profiles (smoke, quick, ...).")]
-Jobs = Annotated[int, typer.Option(help="Processes that share the training; 0: one per core.")]
-Results = Annotated[Path, typer.Option(help="Folder of the result store.", callback=folder_to_write)]
 Build = Annotated[Path, typer.Option(help="Folder in which the book is built.", callback=folder_to_write)]
-RESULTS, BUILD = Path("build/results"), Path("build/book")
+BUILD = Path("build/book")
 PUBLISHED = profiles.BOOK / "results"
 
 
@@ -50,20 +57,22 @@ _ShellError: type[Exception] = typer.BadParameter.mro()[2]
 
 def main() -> None:
     """Entry point: what goes wrong ends in one line on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a request to end is heard as Ctrl-C is
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:
-            _stop("interrupted; finished runs are stored, and the same command goes on from there", 1)
+            _stop("interrupted", 1)
         sys.exit(code)
     except _ShellError as error:
         _stop(_explained(error), 2)
     except ValueError as error:
         _stop(str(error), 2)
-    except (OSError, SweepError, notebooks.NotebookFailedError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         _stop(str(error), 1)
 
 
 app.command()(train)
+app.command()(status)
 app.command()(claims)
 app.command()(pdf)
 
@@ -86,7 +95,7 @@ def notebook(
 ) -> None:
     """Run one notebook with the profile's parameters, changed by any number of -p NAME VALUE."""
     changes = _changes(context.args)
-    with trained_at(device, scheduler):
+    with trained_at(device, scheduler), interruptible(results):
         print(notebooks.run_notebook(name, profile, changes, output_dir, results, _jobs(jobs)))
 
 
@@ -104,8 +113,14 @@ def reproduce(
     """
     given = profiles.profile_runs(profile)  # wrong parameters stop here, before anything is done
     chapters = {name: (profile if name in given else "quick", results) for name in profiles.NOTEBOOKS}
-    with trained_at(device, scheduler):
-        _build_book(chapters, build, _jobs(jobs))
+    with trained_at(device, scheduler), interruptible(results):
+        failed = _build_book(chapters, build, _jobs(jobs))
+    shown = [
+        run
+        for name, (used, _) in chapters.items()
+        for run in profiles.parameters_of(name, used, {}, ".", 1).runs()
+    ]
+    report(shown, results, failed)
 
 
 @app.command()
@@ -123,7 +138,7 @@ def book(
     chapters = {name: (profile, PUBLISHED / profile) for name, profile in shown.items()}
     claims_chapter = ClaimsParameters.chapter  # reads the others' runs, each under its own profile
     chapters[claims_chapter] = (shown[claims_chapter], PUBLISHED)
-    _build_book(chapters, build, jobs=1)
+    report([], PUBLISHED, _build_book(chapters, build, jobs=1))
     if picture is not None:
         notebooks.save_figure(build / "notebooks" / "05_regularisation.ipynb", "fig-accuracy", picture)
 
@@ -143,34 +158,13 @@ def sweep(
     store = ResultStore(results)
     chapters = name or list(profiles.profile_parameters(profile))
     wanted = {chapter: profiles.parameters_of(chapter, profile, {}, ".", 1).runs() for chapter in chapters}
-    with trained_at(device, scheduler):
+    with trained_at(device, scheduler), interruptible(results):
         for chapter, runs in wanted.items():
             left = [run for run in runs if run not in store]
             print(f"{chapter}: {len(runs) - len(left)} of {len(runs)} runs are stored", flush=True)
-            train_many(left, store, _jobs(jobs))
-
-
-@app.command()
-def status(
-    profile: Profile = "quick",
-    results: Annotated[
-        Path, typer.Option(help="Folder of the result store.", callback=folder_to_read)
-    ] = RESULTS,
-    as_json: AsJson = False,
-) -> None:
-    """Say which runs of a profile are done and which are left."""
-    store = ResultStore(results)
-    rows = {}
-    for name, runs in profiles.profile_runs(profile).items():
-        done = sum(run in store for run in runs)
-        rows[name] = {"done": done, "left": len(runs) - done}
-    if as_json:
-        print(json.dumps({"profile": profile, "notebooks": rows}))
-        return
-    table = Table("notebook", "done", "left")
-    for name, row in rows.items():
-        table.add_row(name, str(row["done"]), str(row["left"]))
-    Console().print(table)
+            with contextlib.suppress(SweepError):  # told of below
+                train_many(left, store, _jobs(jobs))
+    report([run for runs in wanted.values() for run in runs], results)
 
 
 @app.command()
@@ -210,11 +204,11 @@ def tune(
             for place, candidates in zip(places, tried, strict=True)
             for candidate in candidates
         ]
-        with trained_at(device, scheduler):
+        with trained_at(device, scheduler), interruptible(results):
             found = train_many(runs, ResultStore(results), _jobs(jobs))
         for index, (place, candidates) in enumerate(zip(places, tried, strict=True)):
             rows[place] = tuning.chosen(candidates, found[index * plan.trials : (index + 1) * plan.trials])
-        notebooks.write_whole(file, tuning.settings_text(profile, rows.values()))
+        write_whole(file, tuning.settings_text(profile, rows.values()))
         print(tuning.settings_text(profile, [rows[place] for place in places]), end="", flush=True)
 
 
@@ -248,20 +242,27 @@ def _asked(searches: Iterable[tuning.Place], only: dict[str, list[Any] | None]) 
     return left
 
 
-def _build_book(chapters: dict[str, tuple[str, Path]], build: Path, jobs: int) -> None:
-    """Each chapter under its profile and from its results; then the site."""
+def _build_book(chapters: dict[str, tuple[str, Path]], build: Path, jobs: int) -> list[str]:
+    """Each chapter under its profile and from its results; then the site. Returns what is said of chapters that failed."""
     notebooks.copy_book(build)
-    seconds = {}
+    folder = build / "notebooks"
+    seconds: dict[str, float] = {}
+    failed: list[str] = []
     for name, (profile, results) in chapters.items():
-        seconds[name] = _timed(
-            name,
-            lambda name=name, profile=profile, results=results: notebooks.run_notebook(
-                name, profile, {}, build / "notebooks", results, jobs
-            ),
-        )
-    notebooks.write_whole(build / TABLE, status_table(chapters, seconds))
-    _timed("book", lambda: notebooks.build_site(build))
+        try:
+            seconds[name] = _timed(
+                name,
+                lambda name=name, profile=profile, results=results: notebooks.run_notebook(
+                    name, profile, {}, folder, results, jobs
+                ),
+            )
+        except notebooks.NotebookFailedError as error:
+            failed.append(str(error))
+            notebooks.write_excuse(name, error, folder)
+    write_whole(build / TABLE, status_table(chapters, seconds))
+    _timed("book", lambda: notebooks.build_site(build, complete=not failed))
     print(f"open {build / '_build' / 'html' / 'index.html'}")
+    return failed
 
 
 def _timed(what: str, action: Callable[[], object]) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lra_companion.chunks import chunks, train_unfinished
 from lra_companion.config import (
     RELEASED_PARTS,
     BPTTConfig,
@@ -25,9 +26,9 @@ from lra_companion.config import (
 from lra_companion.learners import make_learner
 from lra_companion.network import Batch, Parameters, drive, initial_parameters, next_state, readout
 from lra_companion.store import ResultStore
-from lra_companion.sweep import chunks
 from lra_companion.tasks import make_task
-from lra_companion.training import RunResult, accuracy, one_thread, run_group
+from lra_companion.training import RunResult, accuracy, one_thread
+from lra_companion.unfinished import Unfinished
 
 MEASURED_FOLDER = "measured"
 """Where, in a folder of results, those lie whose last check carries what was measured on the network."""
@@ -38,17 +39,23 @@ def measure_many(configs: Sequence[RunConfig], store: ResultStore) -> list[RunRe
     """Results of these runs, in their order; the last row of each history holds ``measured`` (see ``measure``).
 
     They are kept in the store's folder ``measured``, and the plain results in the store itself. One process, one thread.
+    Runs that another process measures are waited for.
     """
     measured = ResultStore(store.path / MEASURED_FOLDER)
-    found = {config.key(): result for config in configs if (result := measured.get(config)) is not None}
-    for chunk in chunks([config for config in configs if config.key() not in found], 1):
-        for _, result in run_group(chunk):
-            if result.config not in store:
-                store.put(result)
-            result.history[-1]["measured"] = measure(result)
-            measured.put(result)
-            found[result.config.key()] = result
-    return [found[config.key()] for config in configs]
+    found: dict[str, RunResult] = {}
+    while True:
+        found |= {config.key(): result for config in configs if (result := measured.get(config)) is not None}
+        left = [config for config in configs if config.key() not in found]
+        if not left:
+            return [found[config.key()] for config in configs]
+        for config in left:
+            Unfinished(measured).wait_for(config)
+        for chunk in chunks(left, 1):
+            for result in train_unfinished(chunk, measured):
+                if result.config not in store:
+                    store.put(result)
+                result.history[-1]["measured"] = measure(result)
+                measured.put(result)
 
 
 def measure(result: RunResult) -> dict[str, Any]:

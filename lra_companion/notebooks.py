@@ -23,12 +23,17 @@ from lra_companion.memory import device_memory, refuse_too_large
 from lra_companion.places import scheduler_address, usable_device
 from lra_companion.profiles import BOOK, ROOT, parameters_of
 from lra_companion.progress import FILE_VARIABLE, follow
+from lra_companion.store import write_whole
 
 CHANGELOG = ROOT / "CHANGELOG.md"  # lies where visitors of the repository look, and is a page of the book
 
 
 class NotebookFailedError(RuntimeError):
-    """A notebook stopped with an error."""
+    """A notebook stopped with an error; ``kind`` is the error's name."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def run_notebook(
@@ -63,9 +68,13 @@ def run_notebook(
                     extra_arguments=[
                         "--IPKernelApp.log_level=CRITICAL"
                     ],  # else it tells of its transport and its end
+                    shutdown_kernel="immediate",  # in mid-training it would not hear that it is asked to end
                 )
             except papermill.PapermillExecutionError as error:
-                raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}") from None
+                raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}", error.ename) from None
+            except RuntimeError as error:  # the kernel died, or never came up
+                kind = type(error).__name__
+                raise NotebookFailedError(f"{name}: {kind}: {error}", kind) from None
         notebook = nbformat.read(draft, as_version=4)
     _forget_the_machine(notebook)
     _hide_parameters(notebook)
@@ -85,9 +94,27 @@ def copy_book(target: Path) -> None:
     shutil.copyfile(CHANGELOG, target / CHANGELOG.name)
 
 
-def build_site(folder: Path, builder: Literal["html", "singlehtml"] = "html") -> Path:
-    """Build the site of a book folder, warnings being errors; return its front page. Raises RuntimeError with the log.
+def write_excuse(name: str, error: NotebookFailedError, folder: Path) -> None:
+    """A page in place of a notebook that failed: its title, and a note that says so."""
+    source = nbformat.read(BOOK / "notebooks" / f"{name}.ipynb", as_version=4)
+    title = next(line for line in source.cells[0].source.splitlines() if line.startswith("# "))
+    # The error's name alone: its message may hold paths of this machine.
+    note = (
+        ":::{error}\n"
+        f"This page could not be made: its notebook stopped with `{error.kind}`. The command that built the book has said why; "
+        "`lra-companion status` lists runs that failed. The same command tries again.\n:::"
+    )
+    cells = [
+        nbformat.v4.new_markdown_cell(text, id=place) for place, text in (("title", title), ("note", note))
+    ]
+    page = nbformat.v4.new_notebook(metadata=source.metadata, cells=cells)
+    write_whole(folder / f"{name}.ipynb", nbformat.writes(page) + "\n")
 
+
+def build_site(folder: Path, builder: Literal["html", "singlehtml"] = "html", complete: bool = True) -> Path:
+    """Build the site of a book folder; return its front page. Raises RuntimeError with the log.
+
+    complete: whether every page is there. Then warnings are errors; else some tell of what would have been on the others.
     An earlier site goes first: what Sphinx leaves as it was would make a site that depends on its past.
     builder: ``html`` makes a page for each chapter, ``singlehtml`` one that holds them all.
     """
@@ -99,9 +126,8 @@ def build_site(folder: Path, builder: Literal["html", "singlehtml"] = "html") ->
         folder,
         "--builder",
         builder,
-        "-W",
+        *(["-W", "--keep-going"] if complete else []),
         "-n",
-        "--keep-going",
         "--quiet",
     ]
     log = folder / "build.log"
@@ -169,14 +195,3 @@ def _hide_parameters(notebook: nbformat.NotebookNode) -> None:
         if "injected-parameters" in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
             cell["id"] = "injected-parameters"
-
-
-def write_whole(target: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all, in a folder that may have to be made."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ of zeros, which after its step hold the rule's move; each run's move is then sca
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,10 +51,22 @@ class Optimiser:
         """The optimiser of the given runs alone (indices along R), its running averages with it."""
         like = Parameters(*(move[runs] for move in self._moves))
         selected = Optimiser([self._configs[run] for run in runs.tolist()], like)
-        for old, new in zip(self._moves, selected._moves, strict=True):
-            state: dict[str, Any] = self._rule.state[old]
-            selected._rule.state[new] = {
-                name: value[runs] if isinstance(value, Tensor) and value.shape == old.shape else value
-                for name, value in state.items()
-            }
+        selected.restore({name: tensor[runs] for name, tensor in self.state().items()})
         return selected
+
+    def state(self) -> dict[str, Tensor]:
+        """Running averages by name, each with a leading axis R, and the number of steps (R,) where the rule counts them."""
+        runs = len(self._configs)
+        return {
+            f"{place}.{name}": value if value.dim() else value.expand(runs)
+            for place, move in enumerate(self._moves)
+            for name, value in self._rule.state[move].items()
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what ``state`` gave, for the runs of this optimiser, which have made equally many steps."""
+        for key, value in state.items():
+            place, name = key.split(".")
+            self._rule.state[self._moves[int(place)]][name] = (
+                value if value.dim() > 1 else value[0].cpu()  # torch keeps one count for all of a tensor
+            )

@@ -61,18 +61,7 @@ class ResultStore:
 
         Raises OSError if the folder cannot be written; what was there before is then untouched.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.path, prefix=".writing-", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(_encode(result, made_with or environment()))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(self._file(result.config))
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(self._file(result.config), _encode(result, made_with or environment()))
 
     def made_with(self, config: RunConfig) -> dict[str, Any] | None:
         """What the stored result of this run was made with (``environment`` then and there), or None."""
@@ -104,6 +93,22 @@ class ResultStore:
             with contextlib.suppress(OSError):  # another process was first, or the folder is read-only
                 file.replace(file.with_suffix(".damaged"))
             return None
+
+
+def write_whole(target: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, in a folder that may have to be made. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lra_companion.config import RunConfig, parse
-from lra_companion.options import Device
+from lra_companion.endings import interruptible
+from lra_companion.options import AsJson, Device, KeptIn
 from lra_companion.presets import preset as with_preset
+from lra_companion.store import ResultStore
 from lra_companion.sweep import train_many
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 def train(
@@ -74,6 +74,7 @@ def train(
         int | None, typer.Option(help="Checks without improvement before a run is stalled.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Weights, batches and sets follow from it.")] = 0,
+    results: KeptIn = None,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option(help="No progress, no table.")] = False,
@@ -116,7 +117,9 @@ def train(
         "seed": seed,
     }
     config = parse(RunConfig, given if preset is None else with_preset(preset, given))
-    (result,) = train_many([config], progress=not quiet, device=device)
+    store = None if results is None else ResultStore(results)
+    with interruptible(results):
+        (result,) = train_many([config], store, progress=not quiet, device=device)
     if as_json:
         print(
             json.dumps(

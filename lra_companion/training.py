@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,50 +24,10 @@ from lra_companion.network import Batch, Parameters, initial_parameters, predict
 from lra_companion.optimisers import Optimiser
 from lra_companion.places import usable_device
 from lra_companion.randomness import Split
+from lra_companion.runs import Keeper, RunResult, RunState, Status, shape_key
 from lra_companion.tasks import Task, make_task
 
-Status = Literal["solved", "stalled", "max_iterations", "diverged"]
-
 _EVALUATION_CHUNK = 500  # sequences at a time: their states stay in a core's cache
-
-
-@dataclass
-class RunResult:
-    """What became of one run.
-
-    status: why it ended. iterations: updates made. validation_accuracy and test_accuracy: of the network as training left it
-    (after divergence: its last finite state), shares of 1. history: one row per check, the first before any update:
-    iteration, training_loss (mean since the last check), validation_accuracy, and diagnostics where asked for.
-    duration_seconds: the run's share of the processor time. parameters: the trained weights (R = 1), kept in memory only.
-    """
-
-    config: RunConfig
-    status: Status
-    iterations: int
-    validation_accuracy: float
-    test_accuracy: float
-    history: list[dict[str, Any]]
-    duration_seconds: float
-    parameters: Parameters | None = field(default=None, repr=False)
-
-    @property
-    def solved(self) -> bool:
-        """Whether the validation error fell below the protocol's bound."""
-        return self.status == "solved"
-
-
-@dataclass
-class _Run:
-    """What the loop remembers of a run that is still training."""
-
-    index: int
-    config: RunConfig
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: float = -1.0
-    checks_without_gain: int = 0
-    seconds: float = 0.0
-    loss_sum: float = 0.0
-    loss_count: int = 0
 
 
 def train(config: RunConfig, device: str | None = None) -> RunResult:
@@ -83,47 +44,45 @@ def run_group(
     configs: Sequence[RunConfig],
     on_iteration: Callable[[int], None] | None = None,
     device: str = "cpu",
+    keeper: Keeper | None = None,
 ) -> Iterator[tuple[int, RunResult]]:
     """Train runs of one shape side by side on ``cpu`` or ``cuda``; yield (index, result) as each ends.
 
-    ``on_iteration`` is told how many runs made a step. Raises ValueError where configs differ in anything but the seed, the
-    learning rate and the settings that a learner takes per run, and where one run alone would not fit in memory.
+    ``keeper``: what it holds of the runs is gone on with. Those furthest behind train by themselves until they have caught up
+    with the next. ``on_iteration`` is told how many runs made a step, and first of all how many steps were made earlier.
+
+    Raises ValueError where configs differ in anything but the seed, the learning rate and the settings that a learner takes per
+    run, and where one run alone would not fit in memory; OSError where the keeper cannot write.
     """
     if len({shape_key(config) for config in configs}) != 1:
         raise ValueError("configs: runs trained side by side must have one shape; train_many groups them")
     runs_that_fit(configs[0], device_memory(device))
-    group = _Group(configs, device)
-    while group.runs:
+    groups = _begin(configs, device, keeper)
+    earlier = sum(group.iteration * len(group.runs) for group in groups)
+    if on_iteration is not None and earlier:
+        on_iteration(earlier)
+    while groups:
+        group = groups[0]
         ended = group.advance()
         if on_iteration is not None:
             on_iteration(len(group.runs))
         yield from ended
+        if not group.runs:
+            del groups[0]
+        elif len(groups) > 1 and group.iteration == groups[1].iteration:
+            groups[:2] = [_Group(group.states() + groups[1].states(), device)]
+        if keeper is not None and keeper.due():
+            keeper.save([state for group in groups for _, state in group.states()])
 
 
-_PER_RUN_SETTINGS = {
-    "target_step_size",
-    "clip_norm",
-    "clip_mode",
-    "target_clip_norm",
-    "target_clip_mode",
-    "reduction",
-    "regularisation_strength",
-    "regularisation_scope",
-    "regularise_targets",
-    "regularise_recurrent",
-    "regularise_readout",
-    "regularise_input",
-    "released_nan",
-    "inverse_learning_rate",
-    "inverse_noise",
-}
-
-
-def shape_key(config: RunConfig) -> str:
-    """Runs with equal keys can train side by side. Regularised and plain ones are kept apart: Ω costs time."""
-    learner = config.learner.model_dump(exclude=_PER_RUN_SETTINGS)
-    regularised = getattr(config.learner, "regularisation_strength", 0) > 0
-    return repr([config.task, config.network, config.optimiser.name, config.protocol, learner, regularised])
+def _begin(configs: Sequence[RunConfig], device: str, keeper: Keeper | None) -> list[_Group]:
+    """Runs that have come equally far in one group each, those furthest behind first."""
+    reached: dict[int, list[tuple[int, RunState]]] = defaultdict(list)
+    for index, config in enumerate(configs):
+        kept = keeper.load(config) if keeper is not None else None
+        state = kept or RunState(config)
+        reached[state.iteration].append((index, state))
+    return [_Group(reached[iteration], device) for iteration in sorted(reached)]
 
 
 @contextlib.contextmanager
@@ -138,15 +97,17 @@ def one_thread() -> Generator[None]:
 
 
 class _Group:
-    """The runs still training, and their stacked state."""
+    """Runs still training that have come equally far, each with its index, and their stacked state."""
 
-    def __init__(self, configs: Sequence[RunConfig], device: str = "cpu") -> None:
+    def __init__(self, states: Sequence[tuple[int, RunState]], device: str = "cpu") -> None:
+        self.indices = [index for index, _ in states]
+        self.runs = [replace(state, tensors={}) for _, state in states]  # stacked below
+        configs = [run.config for run in self.runs]
         first = configs[0]
         self.task = make_task(first.task)
         self.protocol = first.protocol
         self.device = device
-        self.runs = [_Run(index, config) for index, config in enumerate(configs)]
-        self.iteration = 0
+        self.iteration = self.runs[0].iteration
         self.parameters = initial_parameters(
             [config.seed for config in configs],
             self.task.input_size,
@@ -158,6 +119,38 @@ class _Group:
             [config.learner for config in configs], [config.seed for config in configs]
         )
         self.optimiser = Optimiser([config.optimiser for config in configs], self.parameters)
+        if self.iteration:
+            self._restore([state.tensors for _, state in states])
+
+    def states(self) -> list[tuple[int, RunState]]:
+        """Each run on its own, with its index."""
+        parts = {
+            "parameters": vars(self.parameters),
+            "learner": self.learner.state(),
+            "optimiser": self.optimiser.state(),
+        }
+        stacked = {f"{part}.{name}": tensor for part in parts for name, tensor in parts[part].items()}
+        return [
+            (
+                index,
+                replace(
+                    run,
+                    iteration=self.iteration,
+                    tensors={name: tensor[place : place + 1] for name, tensor in stacked.items()},
+                ),
+            )
+            for place, (index, run) in enumerate(zip(self.indices, self.runs, strict=True))
+        ]
+
+    def _restore(self, tensors: Sequence[dict[str, Tensor]]) -> None:
+        """What ``states`` took apart, together again."""
+        parts: dict[str, dict[str, Tensor]] = {"parameters": {}, "learner": {}, "optimiser": {}}
+        for key in tensors[0]:
+            part, name = key.split(".", 1)
+            parts[part][name] = torch.cat([each[key] for each in tensors]).to(self.device)
+        self.parameters = Parameters(**parts["parameters"])
+        self.learner.restore(parts["learner"])
+        self.optimiser.restore(parts["optimiser"])
 
     def advance(self) -> list[tuple[int, RunResult]]:
         """One iteration: a check where one is due, then an update. Returns the runs that ended."""
@@ -172,9 +165,7 @@ class _Group:
             share = (time.process_time() - start) / len(self.runs)
             for run in self.runs:
                 run.seconds += share
-            results = [
-                (self.runs[place].index, self._result(place, status)) for place, status in ended.items()
-            ]
+            results = [(self.indices[place], self._result(place, status)) for place, status in ended.items()]
             if ended:
                 self._keep([place for place in range(len(self.runs)) if place not in ended])
             self.iteration += 1
@@ -271,6 +262,7 @@ class _Group:
 
     def _keep(self, places: list[int]) -> None:
         self.runs = [self.runs[place] for place in places]
+        self.indices = [self.indices[place] for place in places]
         if not places:
             return
         chosen = torch.tensor(places)

@@ -22,9 +22,9 @@ import lra_companion
 from benchmarks import machines
 from benchmarks.table import table
 from lra_companion import cli, profiles
+from lra_companion.chunks import chunks
 from lra_companion.claims import CLAIMS
 from lra_companion.config import RunConfig
-from lra_companion.sweep import chunks
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"

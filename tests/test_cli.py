@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
 from lra_companion import RunConfig, cli, notebooks, profiles, train_command, training
 from lra_companion.claims import CLAIMS
 from lra_companion.fidelity import MEASURED_FOLDER
+from lra_companion.runs import RunState
 from lra_companion.store import ResultStore
 from lra_companion.training import train
-from runs import OPTIMISERS, outcome
+from lra_companion.unfinished import Unfinished
+from runs import OPTIMISERS, outcome, run_config
 
 QUICK = "--max-iterations 3 --validate-every 2 --hidden-size 4 --batch-size 2 --sequence-length 10"
 
@@ -351,7 +354,7 @@ def test_all_cores_unless_told_otherwise(shell: Shell, asked: list[tuple[Any, ..
 
 def test_a_failing_notebook_is_one_line_and_code_1(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Path:
-        raise notebooks.NotebookFailedError("01_tasks: ValueError: no")
+        raise notebooks.NotebookFailedError("01_tasks: ValueError: no", "ValueError")
 
     monkeypatch.setattr(notebooks, "run_notebook", fail)
     assert shell("notebook 01_tasks") == Done(1, "", "lra-companion: 01_tasks: ValueError: no\n")
@@ -360,21 +363,74 @@ def test_a_failing_notebook_is_one_line_and_code_1(shell: Shell, monkeypatch: py
 # status, book, tune
 
 
+ROW = ("done", "left", "begun", "failed", "diverged")
+
+
 def test_status_counts_what_is_done(shell: Shell, tmp_path: Path) -> None:
     runs = profiles.profile_runs("smoke")
-    everything = {name: {"done": 0, "left": len(of)} for name, of in runs.items()}
-    done = shell("status --profile smoke --json --results store")
-    assert json.loads(done.out) == {"profile": "smoke", "notebooks": everything}
+    everything = {name: dict.fromkeys(ROW, 0) | {"left": len(of)} for name, of in runs.items()}
+    document = json.loads(shell("status --profile smoke --json --results store").out)
+    assert document == {
+        "profile": "smoke",
+        "notebooks": everything,
+        "begun": [],
+        "failed": [],
+        "core_seconds_left_at_most": 0.0,
+        "runs_left_without_estimate": len({run.key() for of in runs.values() for run in of}),
+    }
     assert list(tmp_path.iterdir()) == []
     store = ResultStore("store")
     for run in runs["01_tasks"][:3]:
         store.put(train(run))
-    everything["01_tasks"] = {"done": 3, "left": len(runs["01_tasks"]) - 3}
+    everything["01_tasks"] |= {"done": 3, "left": len(runs["01_tasks"]) - 3}
     done = shell("status --profile smoke --json --results store")
     assert json.loads(done.out)["notebooks"] == everything
     table = shell("status --profile smoke --results store").out
     line = next(line for line in table.splitlines() if "01_tasks" in line)
     assert "3" in line and str(len(runs["01_tasks"]) - 3) in line
+
+
+def test_status_tells_what_is_begun_and_what_failed_and_how_long_the_rest_may_take(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long: dict[str, Any] = {"max_iterations": 100, "validate_every": 50}
+    solved, begun, failed = (run_config(seed=seed, **long) for seed in (1, 2, 3))
+    other, diverged = run_config("lra", **long), run_config("readout", task="adding", rate=1e39)
+    monkeypatch.setattr(
+        profiles, "profile_runs", lambda _: {"one": [solved, begun, other], "two": [begun, failed, diverged]}
+    )
+    store = ResultStore("store")
+    store.put(replace(train(solved), iterations=40, duration_seconds=4.0))
+    store.put(train(diverged))
+    tensors = {"parameters.b_y": torch.zeros(1, 2)}
+    Unfinished(store).save([RunState(begun, iteration=60, seconds=16.0, tensors=tensors)])
+    Unfinished(store).fail(failed, "MemoryError: no more")
+    document = json.loads(shell("status --json --results store").out)
+    assert document["notebooks"] == {
+        "one": dict(zip(ROW, (1, 2, 1, 0, 0), strict=True)),
+        "two": dict(zip(ROW, (1, 2, 1, 1, 1), strict=True)),
+    }
+    assert [(each["key"], each["iteration"]) for each in document["begun"]] == [(begun.key(), 60)]
+    assert [(each["key"], each["reason"]) for each in document["failed"]] == [
+        (failed.key(), "MemoryError: no more")
+    ]
+    assert RunConfig.model_validate(document["failed"][0]["config"]) == failed
+    # 20 s for 100 iterations; of the one that is begun 40 are left, of the one that failed all 100.
+    assert document["core_seconds_left_at_most"] == pytest.approx(0.2 * 140)
+    assert document["runs_left_without_estimate"] == 1, "nothing is known of lra"
+    text = " ".join(shell("status --results store").out.split())
+    assert f"begun: {begun.key()}, at iteration 60 of 100" in text and '"name": "bptt"' in text
+    assert f"failed: {failed.key()}, MemoryError: no more" in text
+    assert "at most 28 s of one core" in text and "nothing to go by for 1 run" in text
+
+
+def test_status_estimates_from_runs_that_stop_otherwise(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, long = run_config(max_iterations=10), run_config(max_iterations=36000)
+    monkeypatch.setattr(profiles, "profile_runs", lambda _: {"one": [short, long]})
+    ResultStore("store").put(replace(train(short), iterations=10, duration_seconds=5.0))
+    assert "time left: at most 5.0 h of one core\n" in shell("status --results store").out
 
 
 def test_status_of_a_folder_that_is_a_file(shell: Shell, tmp_path: Path) -> None:
@@ -387,7 +443,7 @@ def test_the_book_is_not_built_while_runs_are_missing(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli, "PUBLISHED", tmp_path / "published")
-    monkeypatch.setattr(notebooks, "build_site", lambda _: pytest.fail("built"))
+    monkeypatch.setattr(notebooks, "build_site", lambda *_, **__: pytest.fail("built"))
     done = shell("book --build site")
     assert done.code == 1 and done.err.count("\n") == 1
     wanted = len(profiles.profile_runs("quick")["01_tasks"])
@@ -400,7 +456,7 @@ def test_a_chapter_is_published_under_the_best_profile_that_is_complete(
 ) -> None:
     monkeypatch.setattr(cli, "PUBLISHED", tmp_path / "published")
     monkeypatch.setattr(profiles, "PUBLISHED_PROFILES", ("quick", "smoke"))
-    monkeypatch.setattr(notebooks, "build_site", lambda _: None)
+    monkeypatch.setattr(notebooks, "build_site", lambda *_, **__: None)
     stored = {"quick": ["01_tasks"], "smoke": list(profiles.NOTEBOOKS)}
     some = train(RunConfig.model_validate(SMALLEST))
     for profile, chapters in stored.items():
@@ -438,7 +494,7 @@ def test_a_sweep_trains_what_is_missing_and_nothing_else(
     before = {file.name: file.stat().st_mtime_ns for file in Path("store").iterdir()}
     done = shell("sweep --profile smoke --notebook 01_tasks --results store --jobs 1")
     assert done == Done(0, f"01_tasks: 3 of {len(runs)} runs are stored\n", "")
-    assert {file.stem for file in Path("store").iterdir()} == {run.key() for run in runs}
+    assert {file.stem for file in Path("store").glob("*.json")} == {run.key() for run in runs}
     assert {name: (Path("store") / name).stat().st_mtime_ns for name in before} == before
     assert [file.name for file in tmp_path.iterdir()] == ["store"]
 
@@ -465,7 +521,7 @@ def test_tuning_writes_settings_that_the_chapters_take(
         ("sequential_digits", 8, "bptt"),
     ]
     assert {row.trials for row in rows} == {2} and all(row.core_hours > 0 for row in rows)
-    stored = {file.name: file.stat().st_mtime_ns for file in Path("found").iterdir()}
+    stored = {file.name: file.stat().st_mtime_ns for file in Path("found").glob("*.json")}
     assert len(stored) == 4
     seeds = {result.config.seed for result in ResultStore("found").load_all()}
     assert seeds == {profiles.tuning_plan("smoke").seed}

@@ -145,5 +145,5 @@ def test_measured_runs_are_kept_beside_the_plain_ones(
     def refuse(*_: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(fidelity, "run_group", refuse)
+    monkeypatch.setattr(fidelity, "train_unfinished", refuse)
     assert [r.history for r in measure_many(configs[::-1], store)] == [r.history for r in results[::-1]]

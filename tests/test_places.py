@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lra_companion import places, sweep
+from lra_companion import places
 from lra_companion.learners import make_learner
 from lra_companion.network import Batch, Parameters, initial_parameters
 from lra_companion.optimisers import Optimiser
@@ -70,14 +70,13 @@ def test_results_say_where_they_were_made(tmp_path: Any, monkeypatch: pytest.Mon
 def test_the_device_reaches_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every engine hands it on; auto is cpu where there is no GPU, and the history is that of no option at all."""
     asked: list[str] = []
-    real = sweep.run_group
 
     def spy(*arguments: Any, device: str, **keywords: Any) -> Any:
         asked.append(device)
-        return real(*arguments, device="cpu", **keywords)
+        return run_group(*arguments, device="cpu", **keywords)
 
-    monkeypatch.setattr(sweep, "run_group", spy)
-    monkeypatch.setattr(sweep, "device_memory", lambda _: 1e12)
+    monkeypatch.setattr("lra_companion.chunks.run_group", spy)
+    monkeypatch.setattr("lra_companion.chunks.device_memory", lambda _: 1e12)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
     for found in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)

@@ -48,9 +48,18 @@ class Learner(Protocol):
         """The rule of the given runs alone (indices along R), with what it has learnt for them."""
         ...
 
+    def state(self) -> dict[str, Tensor]:
+        """What the rule has learnt so far, by name, each with a leading axis R; empty for a rule without a state."""
+        ...
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what ``state`` gave, for the runs of this rule."""
+        ...
+
 
 class BaseLearner:
-    """What the rules share: one config per run, and runs that leave. A rule with a state of its own extends ``select``.
+    """What the rules share: one config per run, and runs that leave. A rule with a state of its own has ``state`` and
+    ``restore``.
 
     seeds: one for each run, for rules that draw random numbers; the others need none.
     """
@@ -63,7 +72,16 @@ class BaseLearner:
         """See ``Learner``."""
         chosen = runs.tolist()
         seeds = [self.seeds[run] for run in chosen] if self.seeds else ()
-        return type(self)([self.configs[run] for run in chosen], seeds)
+        selected = type(self)([self.configs[run] for run in chosen], seeds)
+        selected.restore({name: tensor[runs] for name, tensor in self.state().items()})
+        return selected
+
+    def state(self) -> dict[str, Tensor]:
+        """See ``Learner``."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """See ``Learner``."""
 
 
 def symbol_rows(symbols: Tensor, input_size: int) -> Tensor:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -86,13 +85,18 @@ class TPTT(BaseLearner):
         self.inverse: Inverse | None = None  # drawn with the first batch, which shows H
         self.iteration = 0  # how many steps the inverse has made
 
-    def select(self, runs: Tensor) -> Self:
+    def state(self) -> dict[str, Tensor]:
+        """The inverse, and how many steps it has made; nothing before the first."""
+        if self.inverse is None:
+            return {}
+        steps = torch.full((len(self.configs),), self.iteration)
+        return {"v": self.inverse.v, "c": self.inverse.c, "iteration": steps}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
         """See ``learners.base.Learner``."""
-        selected = super().select(runs)
-        selected.iteration = self.iteration
-        if self.inverse is not None:
-            selected.inverse = Inverse(self.inverse.v[runs], self.inverse.c[runs])
-        return selected
+        if state:
+            self.inverse = Inverse(state["v"], state["c"])
+            self.iteration = int(state["iteration"][0])
 
     def gradients(
         self, parameters: Parameters, batch: Batch, diagnose: bool = False
