@@ -113,17 +113,23 @@ def angle_curve(axes: Axes, angles: Angles, look: Look) -> Axes:
 
 
 def draw_displacements(found: Mapping[Variant, DecayComparison]) -> None:
-    """Displacement by distance from the end, measured marks on predicted lines; two columns, a scale for each panel."""
-    rows = -(-len(found) // 2)
-    figure, grid = plt.subplots(rows, 2, figsize=(7, 2.1 * rows + 0.4), squeeze=False, sharex=True)
-    for axes, (variant, comparison) in zip(grid.flat, found.items(), strict=False):
+    """Displacement by distance from the end, measured marks on predicted lines: a row for each reduction, a column for each
+    bound, all on one scale. What falls below it rounding has eaten.
+    """
+    columns = len({variant.target_steps for variant in found})
+    rows = len(found) // columns
+    size = (7, 2.2 * rows + 0.4)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+    for axes, (variant, comparison) in zip(grid.flat, found.items(), strict=True):
         look = STEP_LOOKS[variant.target_steps]
         profile(axes, comparison.norms, comparison.used, comparison.predicted, look)
-        axes.set_title(variant.label)
+        axes.set_title(variant.label, fontsize=9)
+        axes.set_ylim(*_DISPLACEMENTS)
         axes.label_outer()
-    for axes in list(grid.flat)[len(found) :]:
-        axes.set_visible(False)
     figure.supylabel("target displacement")
+
+
+_DISPLACEMENTS = (1e-18, 1e4)
 
 
 def draw_variations(found: Results) -> None:

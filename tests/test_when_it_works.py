@@ -162,8 +162,8 @@ def test_the_sentences() -> None:
     results = found(accuracy, angle)
     text = chapter.finding(results)
     assert "Of 12 combinations of task, learning rate and target step size at T = 10" in text
-    assert "mean, as they are 0, mean, clipped 0," in text and "per_example" not in text
-    assert "per example, clipped 6," in text and "and per example, normalised + Ω 6." in text
+    assert "mean: 0 as they are, 0 clipped, and 0 normalised; mean + Ω: 0 as they are" in text
+    assert "per example: 6 as they are, 6 clipped, and 6 normalised; per example + Ω: 6 as they are" in text
     assert "The recommended preset solved 6 of its 6 runs there" in text
     assert text.endswith("with one thing changed at a time at least 4 (K = 2).")
     assert chapter.angle_sentence(results) == (

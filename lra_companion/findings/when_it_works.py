@@ -121,22 +121,25 @@ def displacements(parameters: WhenItWorksParameters) -> dict[Variant, DecayCompa
 def finding(found: Results) -> str:
     """Two sentences for the top of the chapter: how much of the maps each variant solves, and how often the preset does."""
     asked = found.parameters
-    counts = []
+    counts: dict[str, list[str]] = {}
     for variant in asked.variants():
         solved = sum(int(found.map(task, variant).solved.sum()) for task in asked.tasks)
-        counts.append(f"{variant.label} {solved}")
+        name = variant.reduction.replace("_", " ") + " + Ω" * variant.regularised
+        counts.setdefault(name, []).append(f"{solved} {variant.target_steps}")
+    clauses = [f"{name}: {listed(of_steps)}" for name, of_steps in counts.items()]
     cells = len(asked.tasks) * len(asked.learning_rates) * len(asked.target_step_sizes)
     runs = {name: [found.variation(task, name).solved for task in asked.tasks] for name in asked.variations()}
     shares = {name: sum(each.value for each in solved) / len(solved) for name, solved in runs.items()}
-    worst = min(shares, key=lambda name: shares[name])
+    changed = [name for name in shares if name != RECOMMENDED]
+    worst = min(changed, key=lambda name: shares[name], default=RECOMMENDED)
     total = len(asked.tasks) * len(asked.seeds)
     return (
         f"Of {cells} combinations of task, learning rate and target step size at T = {asked.sequence_length}, strictly local "
-        f"LRA solved, by how target steps are reduced and bounded: {listed(counts)}. The recommended preset solved "
+        f"LRA solved, by what is done to target steps: {'; '.join(clauses)}. The recommended preset solved "
         f"{round(shares[RECOMMENDED] * total)} of its {total} runs there"
         + (
             f", and with one thing changed at a time at least {round(shares[worst] * total)} ({worst})."
-            if len(shares) > 1
+            if changed
             else "."
         )
     )
