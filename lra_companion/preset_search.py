@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lra_companion.config import RunConfig, TaskName, parse
+from lra_companion.findings.outcomes import listed
 from lra_companion.presets import LocalSetting
 from lra_companion.store import ResultStore
 from lra_companion.training import RunResult
@@ -118,6 +119,30 @@ def report(results: Sequence[RunResult]) -> list[str]:
 
 def _by_key(results: Sequence[RunResult]) -> dict[str, RunResult]:
     return {result.config.key(): result for result in results}
+
+
+def omega_sentence(store: ResultStore) -> str:
+    """For a page: what the trials of each grid came to at each alpha, over all its other settings and all tasks."""
+    clauses = []
+    for grid in GRIDS:
+        found = []
+        for strength in grid.regularisation_strengths:
+            runs = [
+                run
+                for setting in grid.settings()
+                if setting.regularisation_strength == strength
+                for run in grid.trials(setting)
+            ]
+            results = [result for run in runs if (result := store.get(run)) is not None]
+            if results:
+                mean = sum(result.validation_accuracy for result in results) / len(results)
+                solved = sum(result.solved for result in results)
+                found.append(f"{solved} of {len(results)} at α = {strength:g} (mean accuracy {mean:.2f})")
+        if found:
+            clauses.append(
+                f"at T = {grid.length}, in at most {grid.max_iterations} iterations, {listed(found)}"
+            )
+    return f"Of the trials in the search for the preset these solved their task: {'; '.join(clauses)}."
 
 
 def preset_cost(store: ResultStore) -> str:

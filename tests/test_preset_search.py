@@ -102,3 +102,18 @@ def test_what_it_cost(tmp_path) -> None:
         store.put(result)
     assert "chosen from 10 trials at T = 100 and T = 200" in preset_cost(store)
     assert "(0.1 core-hours)" in preset_cost(store)
+
+
+def test_what_omega_did_is_told_grid_by_grid(tmp_path) -> None:
+    store = ResultStore(tmp_path)
+    for result in results(lambda each: (1.0, 10) if each.regularisation_strength == 0.1 else (0.5, 10)):
+        store.put(result)
+    text = omega_sentence(store)
+    assert (
+        "at T = 100, in at most 2500 iterations, 0 of 27 at α = 0 (mean accuracy 0.50) and 27 of 27 at α = 0.1"
+        in text
+    )
+    assert (
+        "at T = 200, in at most 6000 iterations, 0 of 6 at α = 0.5 (mean accuracy 0.50), 0 of 6 at α = 1"
+        in text
+    )
