@@ -12,6 +12,7 @@ from lra_companion.preset_search import (
     TASKS,
     all_trials,
     most_robust,
+    omega_sentence,
     preset_cost,
     report,
 )
