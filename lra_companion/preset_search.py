@@ -137,7 +137,7 @@ def omega_sentence(store: ResultStore) -> str:
             if results:
                 mean = sum(result.validation_accuracy for result in results) / len(results)
                 solved = sum(result.solved for result in results)
-                found.append(f"{solved} of {len(results)} at α = {strength:g} (mean accuracy {mean:.2f})")
+                found.append(f"{solved} of {len(results)} at α = {strength:g} (mean accuracy {mean:.3f})")
         if found:
             clauses.append(
                 f"at T = {grid.length}, in at most {grid.max_iterations} iterations, {listed(found)}"

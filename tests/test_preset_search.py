@@ -111,10 +111,10 @@ def test_what_omega_did_is_told_grid_by_grid(tmp_path) -> None:
         store.put(result)
     text = omega_sentence(store)
     assert (
-        "at T = 100, in at most 2500 iterations, 0 of 27 at α = 0 (mean accuracy 0.50) and 27 of 27 at α = 0.1"
+        "at T = 100, in at most 2500 iterations, 0 of 27 at α = 0 (mean accuracy 0.500) and 27 of 27 at α = 0.1"
         in text
     )
     assert (
-        "at T = 200, in at most 6000 iterations, 0 of 6 at α = 0.5 (mean accuracy 0.50), 0 of 6 at α = 1"
+        "at T = 200, in at most 6000 iterations, 0 of 6 at α = 0.5 (mean accuracy 0.500), 0 of 6 at α = 1"
         in text
     )
