@@ -23,7 +23,12 @@ from lra_companion.statistics import Estimate
 OMEGA = " + Ω"
 Pairs = Mapping[str, tuple[str, str]]
 Series = Mapping[str, Sequence[str]]
-_RULES = CONDITION_STYLES | {"bptt, clipped": Look(GREEN, "-.", "H")}
+_RULES = CONDITION_STYLES | {
+    "bptt, clipped": Look(GREEN, "-.", "H"),
+    # Presets, which have an Ω of their own.
+    "lra, recommended": Look(BLUE, "-", "s", filled=True),
+    "lra, paper": Look(RED, "-", "o", filled=True),
+}
 _FURTHER = [
     *((BLUE, "^"), (RED, "v"), (GREEN, "d"), (PURPLE, "p"), (BROWN, "h")),
     *((RED, "s"), (GREEN, "*"), (PURPLE, "<"), (BROWN, ">"), (BLUE, "D")),
