@@ -5,7 +5,6 @@ Exit codes: 0 done; 2 bad input, with one line on stderr that names field, value
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -120,7 +119,7 @@ def reproduce(
         for name, (used, _) in chapters.items()
         for run in profiles.parameters_of(name, used, {}, ".", 1).runs()
     ]
-    report(shown, results, failed)
+    report(shown, results, pages=failed)
 
 
 @app.command()
@@ -138,7 +137,7 @@ def book(
     chapters = {name: (profile, PUBLISHED / profile) for name, profile in shown.items()}
     claims_chapter = ClaimsParameters.chapter  # reads the others' runs, each under its own profile
     chapters[claims_chapter] = (shown[claims_chapter], PUBLISHED)
-    report([], PUBLISHED, _build_book(chapters, build, jobs=1))
+    report([], PUBLISHED, pages=_build_book(chapters, build, jobs=1))
     if picture is not None:
         notebooks.save_figure(build / "notebooks" / "05_regularisation.ipynb", "fig-accuracy", picture)
 
@@ -158,13 +157,16 @@ def sweep(
     store = ResultStore(results)
     chapters = name or list(profiles.profile_parameters(profile))
     wanted = {chapter: profiles.parameters_of(chapter, profile, {}, ".", 1).runs() for chapter in chapters}
+    failed: dict[str, str] = {}
     with trained_at(device, scheduler), interruptible(results):
         for chapter, runs in wanted.items():
             left = [run for run in runs if run not in store]
             print(f"{chapter}: {len(runs) - len(left)} of {len(runs)} runs are stored", flush=True)
-            with contextlib.suppress(SweepError):  # told of below
+            try:
                 train_many(left, store, _jobs(jobs))
-    report([run for runs in wanted.values() for run in runs], results)
+            except SweepError as error:
+                failed |= error.reasons
+    report([run for runs in wanted.values() for run in runs], results, failed)
 
 
 @app.command()

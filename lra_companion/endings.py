@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lra_companion.config import RunConfig
@@ -31,9 +31,13 @@ def interruptible(results: Path | None) -> Generator[None]:
         ) from None
 
 
-def report(runs: Iterable[RunConfig], results: Path, pages: Sequence[str] = ()) -> None:
-    """List on stderr which of the runs diverged, which failed and why, and what is said of failed pages.
+def report(
+    runs: Iterable[RunConfig], results: Path, reasons: Mapping[str, str] = {}, pages: Sequence[str] = ()
+) -> None:
+    """List on stderr which of the runs diverged, which failed and why, what is said of failed pages, and which files were found
+    damaged.
 
+    reasons: by key, why runs failed just now; of others the store knows (``Unfinished.failure``), unless its disk was full.
     Raises EndedEarlyError if anything failed. A run that diverged did not: that is its result.
     """
     store = ResultStore(results)
@@ -41,13 +45,15 @@ def report(runs: Iterable[RunConfig], results: Path, pages: Sequence[str] = ()) 
     failed = 0
     for config in {run.key(): run for run in runs}.values():
         result = store.get(config)
-        if result is None and (reason := unfinished.failure(config)) is not None:
+        if result is None and (reason := reasons.get(config.key()) or unfinished.failure(config)):
             failed += 1
             _say(f"failed: {config.key()}, {reason}: {described(config)}")
         elif result is not None and result.status == "diverged":
             _say(f"diverged: {config.key()}, at iteration {result.iterations}: {described(config)}")
     for text in pages:
         _say(f"failed: {text}")
+    for file in store.damaged():
+        _say(f"damaged: {file} was set aside, and is of no use any more")
     what = [counted(failed, "run")] * (failed > 0) + [counted(len(pages), "notebook")] * bool(pages)
     if what:
         raise EndedEarlyError(f"{' and '.join(what)} failed; all else is done")

@@ -90,8 +90,9 @@ def status(
     survey = Survey.of([run for runs in wanted.values() for run in runs], ResultStore(results))
     rows = {name: _row({run.key() for run in runs}, survey) for name, runs in wanted.items()}
     seconds, unknown = survey.seconds_left()
+    damaged = [str(file.relative_to(results)) for file in ResultStore(results).damaged()]
     if as_json:
-        print(json.dumps(_document(profile, rows, survey, seconds, unknown)))
+        print(json.dumps(_document(profile, rows, survey, seconds, unknown) | {"damaged": damaged}))
         return
     table = Table("notebook", *next(iter(rows.values())))
     for name, row in rows.items():
@@ -102,6 +103,8 @@ def status(
         print(f"begun: {key}, at iteration {state.iteration} of {of}: {described(state.config)}")
     for key, reason in survey.failed.items():
         print(f"failed: {key}, {reason}: {described(survey.left[key])}")
+    for name in damaged:
+        print(f"damaged: {name} was set aside, and is of no use any more")
     if len(survey.left) > unknown:
         print(f"time left: at most {_duration(seconds)} of one core")
     if unknown:

@@ -78,6 +78,10 @@ class ResultStore:
             if result is not None:
                 yield result
 
+    def damaged(self) -> list[Path]:
+        """Files that were set aside, those of runs in mid-training too."""
+        return sorted(self.path.rglob("*.damaged"))
+
     def _file(self, config: RunConfig) -> Path:
         return self.path / f"{config.key()}.json"
 

@@ -25,19 +25,17 @@ from lra_companion.unfinished import Unfinished
 
 
 class SweepError(RuntimeError):
-    """Some runs failed; all others were finished and stored first. ``failures`` maps a run's key to its error."""
+    """Some runs failed; all others were finished and stored first. ``failures`` maps a run's key to its error, ``reasons`` to
+    what that comes to, in a line.
+    """
 
     def __init__(self, failures: dict[str, str], asked: int) -> None:
         self.failures = failures
-        reasons = "; ".join(sorted({_reason(text) for text in failures.values()}))
+        self.reasons = {key: text.strip().splitlines()[-1] for key, text in failures.items()}
+        reasons = "; ".join(sorted(set(self.reasons.values())))
         super().__init__(
             f"{len(failures)} of {asked} runs failed ({', '.join(sorted(failures)[:5])}): {reasons}"
         )
-
-
-def _reason(error: str) -> str:
-    """What a traceback comes to, in a line."""
-    return error.strip().splitlines()[-1]
 
 
 def train_many(
@@ -82,14 +80,16 @@ def train_many(
         for finished, errors in outcomes:
             results |= {result.config.key(): result for result in finished}
             failures |= errors
-            if store is not None:
-                for key, text in errors.items():
-                    Unfinished(store).fail(left[key], _reason(text))
         left = {key: config for key, config in left.items() if key not in results | failures}
         if store is not None:  # without one no other process has any of them
             left = _still_left(left, store, results)
     if failures:
-        raise SweepError(failures, len(configs))
+        error = SweepError(failures, len(configs))
+        if store is not None:
+            for config in configs:
+                if config.key() in failures:
+                    Unfinished(store).fail(config, error.reasons[config.key()])
+        raise error
     return [results[config.key()] for config in configs]
 
 

@@ -377,6 +377,7 @@ def test_status_counts_what_is_done(shell: Shell, tmp_path: Path) -> None:
         "failed": [],
         "core_seconds_left_at_most": 0.0,
         "runs_left_without_estimate": len({run.key() for of in runs.values() for run in of}),
+        "damaged": [],
     }
     assert list(tmp_path.iterdir()) == []
     store = ResultStore("store")
@@ -422,6 +423,22 @@ def test_status_tells_what_is_begun_and_what_failed_and_how_long_the_rest_may_ta
     assert f"begun: {begun.key()}, at iteration 60 of 100" in text and '"name": "bptt"' in text
     assert f"failed: {failed.key()}, MemoryError: no more" in text
     assert "at most 28 s of one core" in text and "nothing to go by for 1 run" in text
+
+
+def test_status_names_damaged_files(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, begun = run_config(seed=1), run_config(seed=2)
+    monkeypatch.setattr(profiles, "profile_runs", lambda _: {"one": [done, begun]})
+    store = ResultStore("store")
+    store.put(train(done))
+    Unfinished(store).save([RunState(begun, iteration=1, tensors={"parameters.b_y": torch.zeros(1, 2)})])
+    names = [f"{done.key()}.json", f"unfinished/{begun.key()}.safetensors"]
+    for name in names:
+        file = store.path / name
+        file.write_bytes(file.read_bytes()[:-9])
+    found = json.loads(shell("status --json --results store").out)
+    assert found["notebooks"]["one"] == dict(zip(ROW, (0, 2, 0, 0, 0), strict=True))
+    assert found["damaged"] == sorted(str(Path(name).with_suffix(".damaged")) for name in names)
+    assert f"damaged: {done.key()}.damaged was set aside" in shell("status --results store").out
 
 
 def test_status_estimates_from_runs_that_stop_otherwise(

@@ -406,6 +406,36 @@ def test_a_sweep_goes_on_after_a_failure_and_lists_it_at_the_end(
     assert len(lines) == 1 and diverged.key() in lines[0], "that a run diverges is its result, and no failure"
 
 
+def test_a_sweep_on_a_full_disk_lists_what_it_could_not_keep(
+    small_profile: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert run_command(patch, "sweep", "--results", "store", "--jobs", "1") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6 and all("No space left" in line for line in lines[:-1])
+    assert lines[-1].startswith("lra-companion: 5 runs failed")
+    assert list(ResultStore("store").load_all()) == [] and unfinished_files(Path("store")) == []
+    assert run_command(monkeypatch, "sweep", "--results", "store", "--jobs", "1") == 0
+
+
+def test_a_damaged_result_is_named_and_its_run_done_again(
+    small_profile: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TWO_CHAPTERS["01_tasks"][0]
+    store = ResultStore("store")
+    store.put(train(config))
+    file = Path("store", f"{config.key()}.json")
+    file.write_text(file.read_text().replace('"iterations":6', '"iterations":5'))
+    assert run_command(monkeypatch, "sweep", "--results", "store", "--jobs", "1") == 0
+    assert f"damaged: store/{config.key()}.damaged" in capsys.readouterr().err
+    result = store.get(config)
+    assert result is not None and outcome(result) == outcome(train(config))
+
+
 def test_the_book_is_built_without_a_notebook_that_fails(
     small_profile: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
