@@ -222,7 +222,7 @@ def tune_preset(
     scheduler: Scheduler = None,
 ) -> None:
     """Try the settings from which the preset recommended was chosen, on the tuning seed; print how each did, and the choice."""
-    with trained_at(device, scheduler):
+    with trained_at(device, scheduler), interruptible(results):
         found = train_many(preset_search.all_trials(), ResultStore(results), _jobs(jobs))
     for line in preset_search.report(found):
         print(line)
