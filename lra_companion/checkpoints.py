@@ -30,7 +30,7 @@ class DamagedCheckpointError(Exception):
 
 
 def encode(state: RunState, device: str) -> bytes:
-    """The checkpoint of a run that trains on this device."""
+    """The checkpoint of a run that is trained on ``cpu`` or ``cuda``."""
     content = {
         "format": FORMAT,
         "config": state.config.model_dump(mode="json"),
@@ -44,8 +44,8 @@ def encode(state: RunState, device: str) -> bytes:
 
 
 def read(file: Path, config: RunConfig, device: str) -> RunState | None:
-    """The run in a checkpoint of ``config``'s; None where there is no file, or one that cannot be gone on with here on this
-    device.
+    """The run in a checkpoint of ``config``'s, its tensors on the CPU; None where there is no file, or one that cannot be gone
+    on with here, on ``cpu`` or ``cuda``.
 
     Raises DamagedCheckpointError.
     """

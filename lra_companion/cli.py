@@ -5,7 +5,6 @@ Exit codes: 0 done; 2 bad input, with one line on stderr that names field, value
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -72,6 +71,7 @@ def main() -> None:
 
 
 app.command()(train)
+app.command()(status)
 app.command()(claims)
 app.command()(pdf)
 
@@ -114,7 +114,12 @@ def reproduce(
     chapters = {name: (profile if name in given else "quick", results) for name in profiles.NOTEBOOKS}
     with trained_at(device, scheduler), interruptible(results):
         failed = _build_book(chapters, build, _jobs(jobs))
-    report([run for runs in given.values() for run in runs], results, failed)
+    shown = [
+        run
+        for name, (used, _) in chapters.items()
+        for run in profiles.parameters_of(name, used, {}, ".", 1).runs()
+    ]
+    report(shown, results, pages=failed)
 
 
 @app.command()
@@ -132,8 +137,7 @@ def book(
     chapters = {name: (profile, PUBLISHED / profile) for name, profile in shown.items()}
     claims_chapter = ClaimsParameters.chapter  # reads the others' runs, each under its own profile
     chapters[claims_chapter] = (shown[claims_chapter], PUBLISHED)
-    failed = _build_book(chapters, build, jobs=1)
-    report([], PUBLISHED, failed)
+    report([], PUBLISHED, pages=_build_book(chapters, build, jobs=1))
     if picture is not None:
         notebooks.save_figure(build / "notebooks" / "05_regularisation.ipynb", "fig-accuracy", picture)
 
@@ -153,16 +157,16 @@ def sweep(
     store = ResultStore(results)
     chapters = name or list(profiles.profile_parameters(profile))
     wanted = {chapter: profiles.parameters_of(chapter, profile, {}, ".", 1).runs() for chapter in chapters}
+    failed: dict[str, str] = {}
     with trained_at(device, scheduler), interruptible(results):
         for chapter, runs in wanted.items():
             left = [run for run in runs if run not in store]
             print(f"{chapter}: {len(runs) - len(left)} of {len(runs)} runs are stored", flush=True)
-            with contextlib.suppress(SweepError):  # told of below
+            try:
                 train_many(left, store, _jobs(jobs))
-    report([run for runs in wanted.values() for run in runs], results)
-
-
-app.command()(status)
+            except SweepError as error:
+                failed |= error.reasons
+    report([run for runs in wanted.values() for run in runs], results, failed)
 
 
 @app.command()
@@ -194,21 +198,20 @@ def tune(
     searches = tuning.searches(profiles.comparisons(profile))
     asked = _asked(searches, {"task": task, "length": length, "group": group})
     problems = dict.fromkeys(place[:2] for place in asked)
-    with trained_at(device, scheduler), interruptible(results):
-        for problem in problems:  # all groups of one side by side: no process waits for the slowest alone
-            places = [place for place in asked if place[:2] == problem]
-            tried = [tuning.candidates(plan, *place) for place in places]
-            runs = [
-                tuning.trial(searches[place], candidate, plan)
-                for place, candidates in zip(places, tried, strict=True)
-                for candidate in candidates
-            ]
+    for problem in problems:  # all groups of one side by side: no process waits for the slowest alone
+        places = [place for place in asked if place[:2] == problem]
+        tried = [tuning.candidates(plan, *place) for place in places]
+        runs = [
+            tuning.trial(searches[place], candidate, plan)
+            for place, candidates in zip(places, tried, strict=True)
+            for candidate in candidates
+        ]
+        with trained_at(device, scheduler), interruptible(results):
             found = train_many(runs, ResultStore(results), _jobs(jobs))
-            for index, (place, candidates) in enumerate(zip(places, tried, strict=True)):
-                trials_of_place = found[index * plan.trials : (index + 1) * plan.trials]
-                rows[place] = tuning.chosen(candidates, trials_of_place)
-            write_whole(file, tuning.settings_text(profile, rows.values()))
-            print(tuning.settings_text(profile, [rows[place] for place in places]), end="", flush=True)
+        for index, (place, candidates) in enumerate(zip(places, tried, strict=True)):
+            rows[place] = tuning.chosen(candidates, found[index * plan.trials : (index + 1) * plan.trials])
+        write_whole(file, tuning.settings_text(profile, rows.values()))
+        print(tuning.settings_text(profile, [rows[place] for place in places]), end="", flush=True)
 
 
 @app.command()
@@ -241,12 +244,12 @@ def _asked(searches: Iterable[tuning.Place], only: dict[str, list[Any] | None]) 
     return left
 
 
-def _build_book(chapters: dict[str, tuple[str, Path]], build: Path, jobs: int) -> dict[str, str]:
-    """Each chapter under its profile and from its results; then the site. Returns which chapters failed, and why."""
+def _build_book(chapters: dict[str, tuple[str, Path]], build: Path, jobs: int) -> list[str]:
+    """Each chapter under its profile and from its results; then the site. Returns what is said of chapters that failed."""
     notebooks.copy_book(build)
     folder = build / "notebooks"
     seconds: dict[str, float] = {}
-    failed: dict[str, str] = {}
+    failed: list[str] = []
     for name, (profile, results) in chapters.items():
         try:
             seconds[name] = _timed(
@@ -256,10 +259,10 @@ def _build_book(chapters: dict[str, tuple[str, Path]], build: Path, jobs: int) -
                 ),
             )
         except notebooks.NotebookFailedError as error:
-            failed[name] = str(error)
+            failed.append(str(error))
             notebooks.write_excuse(name, error, folder)
     write_whole(build / TABLE, status_table(chapters, seconds))
-    _timed("book", lambda: notebooks.build_site(build, strict=not failed))
+    _timed("book", lambda: notebooks.build_site(build, complete=not failed))
     print(f"open {build / '_build' / 'html' / 'index.html'}")
     return failed
 

@@ -14,10 +14,11 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
+from lra_companion.chunks import Counter
 from lra_companion.config import RunConfig
 from lra_companion.places import usable_device
 from lra_companion.store import environment
@@ -31,14 +32,6 @@ _SAME = ("lra_companion", "method", "torch", "numpy")  # what must agree, of ``s
 
 class WorkersError(RuntimeError):
     """A cluster without workers, or with some that would compute something else."""
-
-
-class Counter(Protocol):
-    """Told how many model-iterations were made."""
-
-    def add(self, count: int) -> None:
-        """``count`` more."""
-        ...
 
 
 Chunk = Sequence[RunConfig]

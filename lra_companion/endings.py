@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lra_companion.config import RunConfig
 from lra_companion.store import ResultStore
-from lra_companion.unfinished import INTERVAL, Unfinished
+from lra_companion.unfinished import Unfinished
 
 
 class EndedEarlyError(RuntimeError):
@@ -24,16 +24,20 @@ def interruptible(results: Path | None) -> Generator[None]:
         yield
     except KeyboardInterrupt:
         raise EndedEarlyError(
-            f"interrupted; finished runs are stored in {results}, the others as they were at most {INTERVAL:.0f} s ago, "
-            "and the same command goes on from there"
+            f"interrupted; finished runs and the last checkpoints of others are kept in {results}, and the same command "
+            "goes on from there"
             if results
             else "interrupted; nothing is kept, but with --results FOLDER the same command would go on where it was"
         ) from None
 
 
-def report(runs: Iterable[RunConfig], results: Path, pages: Mapping[str, str] = {}) -> None:
-    """List on stderr which of the runs diverged, which failed and why, and what became of failed pages.
+def report(
+    runs: Iterable[RunConfig], results: Path, reasons: Mapping[str, str] = {}, pages: Sequence[str] = ()
+) -> None:
+    """List on stderr which of the runs diverged, which failed and why, what is said of failed pages, and which files were found
+    damaged.
 
+    reasons: by key, why runs failed just now; of others the store knows (``Unfinished.failure``), unless its disk was full.
     Raises EndedEarlyError if anything failed. A run that diverged did not: that is its result.
     """
     store = ResultStore(results)
@@ -41,13 +45,15 @@ def report(runs: Iterable[RunConfig], results: Path, pages: Mapping[str, str] = 
     failed = 0
     for config in {run.key(): run for run in runs}.values():
         result = store.get(config)
-        if result is None and (reason := unfinished.failure(config)) is not None:
+        if result is None and (reason := reasons.get(config.key()) or unfinished.failure(config)):
             failed += 1
             _say(f"failed: {config.key()}, {reason}: {described(config)}")
         elif result is not None and result.status == "diverged":
             _say(f"diverged: {config.key()}, at iteration {result.iterations}: {described(config)}")
-    for text in pages.values():
+    for text in pages:
         _say(f"failed: {text}")
+    for file in store.damaged():
+        _say(f"damaged: {file} was set aside, and is of no use any more")
     what = [counted(failed, "run")] * (failed > 0) + [counted(len(pages), "notebook")] * bool(pages)
     if what:
         raise EndedEarlyError(f"{' and '.join(what)} failed; all else is done")

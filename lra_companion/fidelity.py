@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lra_companion.chunks import chunks, train_unfinished
 from lra_companion.config import (
     RELEASED_PARTS,
     BPTTConfig,
@@ -25,7 +26,6 @@ from lra_companion.config import (
 from lra_companion.learners import make_learner
 from lra_companion.network import Batch, Parameters, drive, initial_parameters, next_state, readout
 from lra_companion.store import ResultStore
-from lra_companion.sweep import chunks, train_unfinished
 from lra_companion.tasks import make_task
 from lra_companion.training import RunResult, accuracy, one_thread
 from lra_companion.unfinished import Unfinished

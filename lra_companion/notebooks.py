@@ -31,7 +31,7 @@ CHANGELOG = ROOT / "CHANGELOG.md"  # lies where visitors of the repository look,
 class NotebookFailedError(RuntimeError):
     """A notebook stopped with an error; ``kind`` is the error's name."""
 
-    def __init__(self, message: str, kind: str = "error") -> None:
+    def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
         self.kind = kind
 
@@ -68,7 +68,7 @@ def run_notebook(
                     extra_arguments=[
                         "--IPKernelApp.log_level=CRITICAL"
                     ],  # else it tells of its transport and its end
-                    shutdown_kernel="immediate",  # a kernel in mid-training would not hear that it is asked to end
+                    shutdown_kernel="immediate",  # in mid-training it would not hear that it is asked to end
                 )
             except papermill.PapermillExecutionError as error:
                 raise NotebookFailedError(f"{name}: {error.ename}: {error.evalue}", error.ename) from None
@@ -104,18 +104,19 @@ def write_excuse(name: str, error: NotebookFailedError, folder: Path) -> None:
         f"This page could not be made: its notebook stopped with `{error.kind}`. The command that built the book has said why; "
         "`lra-companion status` lists runs that failed. The same command tries again.\n:::"
     )
-    page = nbformat.v4.new_notebook(
-        metadata=source.metadata, cells=[nbformat.v4.new_markdown_cell(text) for text in (title, note)]
-    )
+    cells = [
+        nbformat.v4.new_markdown_cell(text, id=place) for place, text in (("title", title), ("note", note))
+    ]
+    page = nbformat.v4.new_notebook(metadata=source.metadata, cells=cells)
     write_whole(folder / f"{name}.ipynb", nbformat.writes(page) + "\n")
 
 
-def build_site(folder: Path, builder: Literal["html", "singlehtml"] = "html", strict: bool = True) -> Path:
+def build_site(folder: Path, builder: Literal["html", "singlehtml"] = "html", complete: bool = True) -> Path:
     """Build the site of a book folder; return its front page. Raises RuntimeError with the log.
 
+    complete: whether every page is there. Then warnings are errors; else some tell of what would have been on the others.
     An earlier site goes first: what Sphinx leaves as it was would make a site that depends on its past.
-    builder: ``html`` makes a page for each chapter, ``singlehtml`` one that holds them all. strict: warnings are errors; where
-    a page is missing, others point to what would have been on it.
+    builder: ``html`` makes a page for each chapter, ``singlehtml`` one that holds them all.
     """
     site = folder / "_build" / builder
     shutil.rmtree(site, ignore_errors=True)
@@ -125,7 +126,7 @@ def build_site(folder: Path, builder: Literal["html", "singlehtml"] = "html", st
         folder,
         "--builder",
         builder,
-        *(["-W", "--keep-going"] if strict else []),
+        *(["-W", "--keep-going"] if complete else []),
         "-n",
         "--quiet",
     ]

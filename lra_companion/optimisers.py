@@ -68,5 +68,5 @@ class Optimiser:
         for key, value in state.items():
             place, name = key.split(".")
             self._rule.state[self._moves[int(place)]][name] = (
-                value if value.dim() > 1 else value[0].clone()  # torch keeps one count for all of a tensor
+                value if value.dim() > 1 else value[0].cpu()  # torch keeps one count for all of a tensor
             )

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lra_companion import places
+
+RESULTS = Path("build/results")
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Profile = Annotated[str, typer.Option(help="Which parameters: a file of book/profiles (smoke, quick, ...).")]
+Jobs = Annotated[int, typer.Option(help="Processes that share the training; 0: one per core.")]
 
 
 def _checked(path: Path, mode: int, may: str) -> Path:
@@ -43,8 +48,8 @@ def file_to_write(path: Path | None) -> Path | None:
     return path
 
 
-def _passed_on(check: Callable[[str], object]) -> Callable[[str | None], str | None]:
-    def callback(value: str | None) -> str | None:
+def _passed_on(check: Callable[[Any], object]) -> Callable[[Any], Any]:
+    def callback(value: Any) -> Any:
         if value is not None:
             check(value)
         return value
@@ -52,6 +57,15 @@ def _passed_on(check: Callable[[str], object]) -> Callable[[str | None], str | N
     return callback
 
 
+Results = Annotated[Path, typer.Option(help="Folder of the result store.", callback=folder_to_write)]
+KeptIn = Annotated[
+    Path | None,
+    typer.Option(
+        "--results",
+        help="Keep the result in this store, and go on from what it holds of the run.",
+        callback=_passed_on(folder_to_write),
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(
@@ -66,9 +80,3 @@ Scheduler = Annotated[
         callback=_passed_on(places.scheduler_address),
     ),
 ]
-RESULTS = Path("build/results")
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Profile = Annotated[str, typer.Option(help="Which parameters: a file of book/profiles (smoke, quick, ...).")]
-Results = Annotated[Path, typer.Option(help="Folder of the result store.", callback=folder_to_write)]
-ResultsRead = Annotated[Path, typer.Option(help="Folder of the result store.", callback=folder_to_read)]
-Jobs = Annotated[int, typer.Option(help="Processes that share the training; 0: one per core.")]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lra_companion.notebooks import build_site, write_whole
+from lra_companion.notebooks import build_site
+from lra_companion.store import write_whole
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -46,7 +46,7 @@ class Keeper(Protocol):
         ...
 
     def save(self, states: Sequence[RunState]) -> None:
-        """Keep these."""
+        """Keep these. Raises OSError."""
         ...
 
 
@@ -75,7 +75,7 @@ class RunResult:
         return self.status == "solved"
 
 
-_PER_RUN_SETTINGS = {
+PER_RUN_SETTINGS = {
     "target_step_size",
     "clip_norm",
     "clip_mode",
@@ -96,6 +96,6 @@ _PER_RUN_SETTINGS = {
 
 def shape_key(config: RunConfig) -> str:
     """Runs with equal keys can train side by side. Regularised and plain ones are kept apart: Ω costs time."""
-    learner = config.learner.model_dump(exclude=_PER_RUN_SETTINGS)
+    learner = config.learner.model_dump(exclude=PER_RUN_SETTINGS)
     regularised = getattr(config.learner, "regularisation_strength", 0) > 0
     return repr([config.task, config.network, config.optimiser.name, config.protocol, learner, regularised])

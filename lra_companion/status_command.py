@@ -6,15 +6,18 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from lra_companion import profiles
 from lra_companion.config import RunConfig
 from lra_companion.endings import counted, described
-from lra_companion.options import RESULTS, AsJson, Profile, ResultsRead
+from lra_companion.options import RESULTS, AsJson, Profile, folder_to_read
+from lra_companion.places import usable_device
 from lra_companion.runs import RunResult, RunState, shape_key
 from lra_companion.store import ResultStore
 from lra_companion.unfinished import Unfinished
@@ -32,7 +35,7 @@ class Survey:
     @classmethod
     def of(cls, runs: Iterable[RunConfig], store: ResultStore) -> Survey:
         """What the store knows of these runs. Raises OSError where it is no folder."""
-        found, unfinished = cls(), Unfinished(store)
+        found, unfinished = cls(), Unfinished(store, usable_device())
         for key, config in {run.key(): run for run in runs}.items():
             result = store.get(config)
             if result is not None:
@@ -77,7 +80,9 @@ def _kind(config: RunConfig) -> str:
 
 def status(
     profile: Profile = "quick",
-    results: ResultsRead = RESULTS,
+    results: Annotated[
+        Path, typer.Option(help="Folder of the result store.", callback=folder_to_read)
+    ] = RESULTS,
     as_json: AsJson = False,
 ) -> None:
     """Say which runs of a profile are done, left, begun and failed, and how long those that are left may take."""
@@ -85,8 +90,9 @@ def status(
     survey = Survey.of([run for runs in wanted.values() for run in runs], ResultStore(results))
     rows = {name: _row({run.key() for run in runs}, survey) for name, runs in wanted.items()}
     seconds, unknown = survey.seconds_left()
+    damaged = [str(file.relative_to(results)) for file in ResultStore(results).damaged()]
     if as_json:
-        print(json.dumps(_document(profile, rows, survey, seconds, unknown)))
+        print(json.dumps(_document(profile, rows, survey, seconds, unknown) | {"damaged": damaged}))
         return
     table = Table("notebook", *next(iter(rows.values())))
     for name, row in rows.items():
@@ -97,6 +103,8 @@ def status(
         print(f"begun: {key}, at iteration {state.iteration} of {of}: {described(state.config)}")
     for key, reason in survey.failed.items():
         print(f"failed: {key}, {reason}: {described(survey.left[key])}")
+    for name in damaged:
+        print(f"damaged: {name} was set aside, and is of no use any more")
     if len(survey.left) > unknown:
         print(f"time left: at most {_duration(seconds)} of one core")
     if unknown:

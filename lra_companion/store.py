@@ -35,10 +35,6 @@ _RESULT_FIELDS = (
 )
 
 
-WRITING = ".writing-"
-"""How the names of files begin that are not whole yet. A process that is killed leaves one behind."""
-
-
 class DamagedResultError(Exception):
     """A result file that is truncated, altered or not ours."""
 
@@ -82,6 +78,10 @@ class ResultStore:
             if result is not None:
                 yield result
 
+    def damaged(self) -> list[Path]:
+        """Files that were set aside, those of runs in mid-training too."""
+        return sorted(self.path.rglob("*.damaged"))
+
     def _file(self, config: RunConfig) -> Path:
         return self.path / f"{config.key()}.json"
 
@@ -102,7 +102,7 @@ class ResultStore:
 def write_whole(target: Path, content: str | bytes) -> None:
     """Write a file whole or not at all, in a folder that may have to be made. Raises OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f"{WRITING}{target.name}-", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

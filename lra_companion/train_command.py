@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from lra_companion.config import RunConfig, parse
 from lra_companion.endings import interruptible
-from lra_companion.options import AsJson, Device, folder_to_write
+from lra_companion.options import AsJson, Device, KeptIn
 from lra_companion.presets import preset as with_preset
 from lra_companion.store import ResultStore
 from lra_companion.sweep import train_many
@@ -75,14 +74,8 @@ def train(
         int | None, typer.Option(help="Checks without improvement before a run is stalled.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Weights, batches and sets follow from it.")] = 0,
+    results: KeptIn = None,
     device: Device = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep the result in this store, and go on from what it holds of the run.",
-            callback=lambda path: None if path is None else folder_to_write(path),
-        ),
-    ] = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option(help="No progress, no table.")] = False,
 ) -> None:
@@ -124,7 +117,7 @@ def train(
         "seed": seed,
     }
     config = parse(RunConfig, given if preset is None else with_preset(preset, given))
-    store = ResultStore(results) if results else None
+    store = None if results is None else ResultStore(results)
     with interruptible(results):
         (result,) = train_many([config], store, progress=not quiet, device=device)
     if as_json:

@@ -48,18 +48,19 @@ def run_group(
 ) -> Iterator[tuple[int, RunResult]]:
     """Train runs of one shape side by side on ``cpu`` or ``cuda``; yield (index, result) as each ends.
 
-    ``on_iteration`` is told how many runs made a step, and first of all how many steps were made earlier: what ``keeper`` holds
-    of the runs is gone on with. Those furthest behind train by themselves until they have caught up with the next. Raises
-    ValueError where configs differ in anything but the seed, the learning rate and the settings that a learner takes per run,
-    and where one run alone would not fit in memory.
+    ``keeper``: what it holds of the runs is gone on with. Those furthest behind train by themselves until they have caught up
+    with the next. ``on_iteration`` is told how many runs made a step, and first of all how many steps were made earlier.
+
+    Raises ValueError where configs differ in anything but the seed, the learning rate and the settings that a learner takes per
+    run, and where one run alone would not fit in memory; OSError where the keeper cannot write.
     """
     if len({shape_key(config) for config in configs}) != 1:
         raise ValueError("configs: runs trained side by side must have one shape; train_many groups them")
     runs_that_fit(configs[0], device_memory(device))
-    groups = _begin([keeper.load(config) if keeper else None for config in configs], configs, device)
-    done = sum(group.iteration * len(group.runs) for group in groups)
-    if on_iteration is not None and done:
-        on_iteration(done)
+    groups = _begin(configs, device, keeper)
+    earlier = sum(group.iteration * len(group.runs) for group in groups)
+    if on_iteration is not None and earlier:
+        on_iteration(earlier)
     while groups:
         group = groups[0]
         ended = group.advance()
@@ -71,14 +72,15 @@ def run_group(
         elif len(groups) > 1 and group.iteration == groups[1].iteration:
             groups[:2] = [_Group(group.states() + groups[1].states(), device)]
         if keeper is not None and keeper.due():
-            keeper.save([state for each in groups for _, state in each.states()])
+            keeper.save([state for group in groups for _, state in group.states()])
 
 
-def _begin(kept: Sequence[RunState | None], configs: Sequence[RunConfig], device: str) -> list[_Group]:
+def _begin(configs: Sequence[RunConfig], device: str, keeper: Keeper | None) -> list[_Group]:
     """Runs that have come equally far in one group each, those furthest behind first."""
     reached: dict[int, list[tuple[int, RunState]]] = defaultdict(list)
-    for index, (state, config) in enumerate(zip(kept, configs, strict=True)):
-        state = state or RunState(config)
+    for index, config in enumerate(configs):
+        kept = keeper.load(config) if keeper is not None else None
+        state = kept or RunState(config)
         reached[state.iteration].append((index, state))
     return [_Group(reached[iteration], device) for iteration in sorted(reached)]
 
@@ -97,9 +99,9 @@ def one_thread() -> Generator[None]:
 class _Group:
     """Runs still training that have come equally far, each with its index, and their stacked state."""
 
-    def __init__(self, states: Sequence[tuple[int, RunState]], device: str) -> None:
+    def __init__(self, states: Sequence[tuple[int, RunState]], device: str = "cpu") -> None:
         self.indices = [index for index, _ in states]
-        self.runs = [replace(state, tensors={}) for _, state in states]
+        self.runs = [replace(state, tensors={}) for _, state in states]  # stacked below
         configs = [run.config for run in self.runs]
         first = configs[0]
         self.task = make_task(first.task)
@@ -122,15 +124,12 @@ class _Group:
 
     def states(self) -> list[tuple[int, RunState]]:
         """Each run on its own, with its index."""
-        stacked = {
-            f"{part}.{name}": tensor
-            for part, tensors in (
-                ("parameters", vars(self.parameters)),
-                ("learner", self.learner.state()),
-                ("optimiser", self.optimiser.state()),
-            )
-            for name, tensor in tensors.items()
+        parts = {
+            "parameters": vars(self.parameters),
+            "learner": self.learner.state(),
+            "optimiser": self.optimiser.state(),
         }
+        stacked = {f"{part}.{name}": tensor for part in parts for name, tensor in parts[part].items()}
         return [
             (
                 index,

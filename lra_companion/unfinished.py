@@ -16,19 +16,24 @@ from lra_companion import checkpoints, locks
 from lra_companion.checkpoints import DamagedCheckpointError
 from lra_companion.config import RunConfig
 from lra_companion.runs import RunState
-from lra_companion.store import WRITING, ResultStore, write_whole
+from lra_companion.store import ResultStore, write_whole
 
 FOLDER = "unfinished"
-INTERVAL = 30.0
-"""Seconds between two checkpoints. What a run takes less than this to compute is not worth one."""
+INTERVAL = 45.0
+"""Seconds between two checkpoints. What takes less than this to compute is not worth one."""
 
 
 class Unfinished:
-    """What is known of a store's runs without a result. It keeps runs in mid-training, on ``device``: see ``runs.Keeper``."""
+    """What is known of a store's runs without a result. It keeps runs in mid-training: see ``runs.Keeper``.
+
+    device: ``cpu`` or ``cuda``, where they are trained; elsewhere their last bits would be others.
+    """
 
     def __init__(self, store: ResultStore, device: str = "cpu") -> None:
-        self._store, self._device = store, device
+        self._store = store
+        self._device = device
         self._folder = store.path / FOLDER
+        self._locks = self._folder / "locks"
         self._saved = time.monotonic()
 
     @contextlib.contextmanager
@@ -37,32 +42,21 @@ class Unfinished:
         with contextlib.ExitStack() as held:
             mine = []
             for config in configs:
-                if not self._claim(config, held):
-                    continue
-                if config not in self._store:
-                    mine.append(config)
+                if locks.take(self._locks, _place(config)):
+                    held.callback(locks.release, self._locks, _place(config))
+                    if config not in self._store:
+                        mine.append(config)
             yield mine
 
-    def _claim(self, config: RunConfig, held: contextlib.ExitStack) -> bool:
-        file = self._file(config, "lock")
-        handle = locks.acquire(file)
-        if handle is None:
-            return False
-        held.callback(self._tidy)
-        held.callback(locks.release, file, handle)
-        return True
-
     def wait_for(self, config: RunConfig) -> None:
-        """Return when no process trains this run any more."""
-        file = self._file(config, "lock")
-        if file.exists():
-            handle = locks.acquire(file, wait=True)
-            assert handle is not None
-            locks.release(file, handle)
-            self._tidy()
+        """Return when no other process trains this run any more."""
+        locks.take(self._locks, _place(config), wait=True)
+        locks.release(self._locks, _place(config))
 
     def load(self, config: RunConfig) -> RunState | None:
-        """The run as its checkpoint has it, or None. A damaged one is renamed to ``*.damaged``."""
+        """The run as its checkpoint has it; None without one that can be gone on with here. A damaged one is renamed to
+        ``*.damaged``.
+        """
         file = self._file(config, "safetensors")
         try:
             return checkpoints.read(file, config, self._device)
@@ -85,7 +79,7 @@ class Unfinished:
         """Record why a run failed, in one line. Where the disk is full there is no record."""
         content = {"config": config.model_dump(mode="json"), "reason": reason}
         with contextlib.suppress(OSError):
-            write_whole(self._file(config, "failed"), json.dumps(content).encode())
+            write_whole(self._file(config, "failed"), json.dumps(content))
 
     def failure(self, config: RunConfig) -> str | None:
         """Why the run failed when it was last tried, or None."""
@@ -103,13 +97,11 @@ class Unfinished:
         """Its result is stored: neither checkpoint nor failure is needed any more."""
         self.begin_anew(config)
         self._file(config, "failed").unlink(missing_ok=True)
-        for folder in (self._folder, self._store.path):
-            for left_behind in folder.glob(f"{WRITING}{config.key()}.*"):  # by a process that was killed
-                left_behind.unlink(missing_ok=True)
 
     def _file(self, config: RunConfig, kind: str) -> Path:
         return self._folder / f"{config.key()}.{kind}"
 
-    def _tidy(self) -> None:
-        with contextlib.suppress(OSError):  # something is in it
-            self._folder.rmdir()
+
+def _place(config: RunConfig) -> int:
+    """Of a run's lock: its key, short of a bit, for places are signed."""
+    return int(config.key(), 16) >> 1

@@ -3,62 +3,61 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
-_TRIES = 2  # beside other work; after that alone, for then it is known what had the process killed
+
+class KilledError(RuntimeError):
+    """A task had its process killed."""
 
 
 def each(
     function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], jobs: int
-) -> Iterator[tuple[int, Any]]:
-    """The place of each task and what ``function(*task)`` returned, as it comes; a RuntimeError in its stead where a process
-    was killed whenever it did this, alone at last. jobs: at least 2.
-
-    A killed process takes down those beside it. What they were about is begun again, all else goes on.
+) -> Generator[tuple[int, Any]]:
+    """The place of each task and what ``function(*task)`` returned, as it comes; a KilledError in its stead where its process
+    was killed. Processes end with this generator.
     """
-    left = list(range(len(tasks)))
-    killed = [0] * len(tasks)
-    while left:
-        beside = [place for place in left if killed[place] < _TRIES]
-        now = beside or left[:1]
-        run = Parallel(
-            n_jobs=jobs,
-            pre_dispatch=jobs,  # pyright: ignore[reportArgumentType]  # its default is a string
-            batch_size=1,  # pyright: ignore[reportArgumentType]  # so is this one
-            return_as="generator_unordered",
-        )
-        try:
-            outcomes: Any = run(delayed(_call)(os.getpid(), place, function, tasks[place]) for place in now)
-            for place, outcome in outcomes:
-                left.remove(place)
-                yield place, outcome
-        except TerminatedWorkerError:
-            if not beside:
-                yield left.pop(0), RuntimeError("its process was killed, perhaps for want of memory")
-            begun = [place for place in beside if place in left][:jobs]  # they are handed out in order
-            for place in begun:
-                killed[place] += 1
+    # Pools of one: in a larger one a killed process takes down those beside it, and nobody knows which task was to blame.
+    free = [_process() for _ in range(min(jobs, len(tasks)))]
+    waiting = deque(enumerate(tasks))
+    running: dict[Future[Any], tuple[int, Any]] = {}
+    try:
+        while waiting or running:
+            while free and waiting:
+                place, task = waiting.popleft()
+                process = free.pop()
+                running[process.submit(function, *task)] = place, process
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                place, process = running.pop(future)
+                try:
+                    answer = future.result()
+                except TerminatedWorkerError:
+                    answer = KilledError()
+                    process = _process()
+                free.append(process)
+                yield place, answer
+    finally:
+        for process in [*free, *(process for _, process in running.values())]:
+            process.shutdown(kill_workers=True)
 
 
-def _call(parent: int, place: int, function: Callable[..., Any], task: tuple[Any, ...]) -> tuple[int, Any]:
-    _end_with(parent)
-    return place, function(*task)
+def _process() -> ProcessPoolExecutor:
+    """A pool of one process, which starts with its first task."""
+    return ProcessPoolExecutor(
+        1, env={"OMP_NUM_THREADS": "1"}, initializer=_belong_to, initargs=(os.getpid(),)
+    )
 
 
-_watched: set[int] = set()
-
-
-def _end_with(parent: int) -> None:
-    """See to it that this process, one of joblib's, does not outlive the one that started it."""
-    if parent in _watched:
-        return
-    _watched.add(parent)
+def _belong_to(parent: int) -> None:
+    """Leave Ctrl-C, which all processes of a terminal hear, to the one that started this; but do not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

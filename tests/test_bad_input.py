@@ -19,13 +19,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lra_companion import RunConfig, cli, notebooks, places, profiles, sweep, train, train_many
+from lra_companion import RunConfig, cli, notebooks, places, profiles, train, train_many
+from lra_companion.chunks import chunks
 from lra_companion.config import LearnerConfig, parse
 from lra_companion.experiments import NOTEBOOKS
 from lra_companion.learners import make_learner
 from lra_companion.memory import runs_that_fit
 from lra_companion.notebooks import run_notebook
-from lra_companion.sweep import chunks
 from lra_companion.training import run_group
 from runs import run_config
 
@@ -110,7 +110,7 @@ def shell(
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    monkeypatch.setattr(sweep, "run_group", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("lra_companion.chunks.run_group", lambda *_, **__: pytest.fail("trained"))
     monkeypatch.setattr(notebooks.papermill, "execute_notebook", lambda *_, **__: pytest.fail("ran"))
 
     def run(line: str) -> str:

@@ -22,9 +22,9 @@ import lra_companion
 from benchmarks import machines
 from benchmarks.table import table
 from lra_companion import cli, profiles
+from lra_companion.chunks import chunks
 from lra_companion.claims import CLAIMS
 from lra_companion.config import RunConfig
-from lra_companion.sweep import chunks
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -33,7 +33,8 @@ PAGES = (
     *("why_it_vanishes.md", "how_fast.md", "glossary.md", "status.md"),
 )
 PROSE = [BOOK / name for name in PAGES] + [ROOT / "README.md"]
-EQUATIONS = [f"eq-{number}" for number in range(1, 13)]
+LABELS = re.findall(r"^\$\$ \(([^)]+)\)$", (BOOK / "method.md").read_text(), flags=re.MULTILINE)
+EQUATIONS = [f"eq-{number}" for number in range(1, len(LABELS) + 1)]
 
 
 def by_name(path):
@@ -174,11 +175,11 @@ def test_every_function_named_stands_in_the_file_named():
 
 
 def test_the_method_page_has_its_equations_in_order():
-    labels = re.findall(r"^\$\$ \(([^)]+)\)$", (BOOK / "method.md").read_text(), flags=re.MULTILINE)
-    assert labels == EQUATIONS
+    assert len(LABELS) >= 12
+    assert LABELS == EQUATIONS
 
 
-@pytest.mark.parametrize("number", range(1, 13))
+@pytest.mark.parametrize("number", range(1, len(LABELS) + 1))
 def test_each_equation_is_followed_by_code_that_carries_its_number(number):
     text = (BOOK / "method.md").read_text()
     equation = text.index(f"$$ (eq-{number})")

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import itertools
 import json
 import os
@@ -19,16 +20,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra_companion import checkpoints, unfinished
+from lra_companion import checkpoints, compiled, unfinished
 from lra_companion import config as config_module
 from lra_companion.checkpoints import DamagedCheckpointError
+from lra_companion.chunks import train_unfinished
 from lra_companion.config import RunConfig
 from lra_companion.runs import RunResult, RunState
-from lra_companion.store import ResultStore
-from lra_companion.sweep import SweepError, train_many, train_unfinished
+from lra_companion.store import ResultStore, environment
+from lra_companion.sweep import SweepError, train_many
 from lra_companion.training import run_group, train
 from lra_companion.unfinished import FOLDER, Unfinished
-from processes import started, train_into
+from processes import started, train_into, unfinished_files
 from runs import LEARNERS, OPTIMISERS, assert_same, outcome, run_config
 
 
@@ -59,7 +61,7 @@ def go_on(configs: Sequence[RunConfig], store: ResultStore, calls: int | None = 
 
 
 def checkpointed(store: ResultStore) -> list[Path]:
-    return sorted((store.path / FOLDER).glob("*.safetensors"))
+    return unfinished_files(store.path, "safetensors")
 
 
 # Bit by bit
@@ -108,8 +110,7 @@ def test_a_checkpoint_goes_with_its_run_into_any_batch(tmp_path: Path, always: N
     for batch in ([configs[2]], [configs[3], configs[0]], [configs[1]]):
         for result in go_on(batch, store):
             assert_same(result, train(result.config))
-    assert list(tmp_path.glob("*/*")) == [], "a stored result needs no checkpoint"
-    assert not (tmp_path / FOLDER).exists()
+    assert unfinished_files(tmp_path) == [], "a stored result needs no checkpoint"
 
 
 def test_runs_that_end_early_leave_the_others_checkpoints_right(tmp_path: Path, always: None) -> None:
@@ -174,25 +175,34 @@ def test_checkpoints_come_at_least_every_minute(tmp_path: Path, monkeypatch: pyt
 # Killed
 
 LONG = [
-    run_config(learner, seed, optimiser="adam", rate=0.003, hidden=16, max_iterations=400, validate_every=20)
-    for learner, seed in (("tptt", 1), ("tptt", 2), ("lra_omega", 1), ("lra_omega", 2), ("bptt", 1))
+    run_config(learner, optimiser=rule, rate=0.003, max_iterations=60, validate_every=10)
+    for learner, rule in zip(LEARNERS, itertools.cycle(OPTIMISERS), strict=False)
 ]
 
 
-def test_killed_at_random_points_a_process_goes_on_and_computes_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("configs", "by_c"),
+    [pytest.param(LONG, "1", id="compiled"), pytest.param(LONG[3::3], "0", id="PyTorch")],
+)
+def test_killed_at_random_points_a_process_goes_on_and_computes_the_same(
+    configs: list[RunConfig], by_c: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LRA_COMPANION_COMPILED", by_c)
+    monkeypatch.setattr(compiled, "_library", functools.cache(compiled._library.__wrapped__))
     pause, ends, store = random.Random(5), [], ResultStore(tmp_path)
     while not ends or ends[-1] == -signal.SIGKILL:
-        process = started(train_into, tmp_path, LONG, 0.02)
-        process.join(pause.uniform(0.05, 0.5))
+        process = started(train_into, tmp_path, configs, 0.03)
+        process.join(pause.uniform(0.1, 0.5) + len(ends) / 20)
         process.kill()
         process.join()
         ends.append(process.exitcode)
         assert len(ends) < 100
-    assert ends[-1] == 0 and len(ends) > 3
-    for config in LONG:
-        result = store.get(config)
+    assert ends[-1] == 0 and len(ends) > 2
+    for config in configs:
+        result, made_with = store.get(config), store.made_with(config)
         assert result is not None and outcome(result) == outcome(train(config))
-    assert not list((tmp_path / FOLDER).glob("*.safetensors"))
+        assert made_with == environment()
+    assert unfinished_files(tmp_path) == []
 
 
 # A full disk
@@ -215,7 +225,7 @@ def test_after_a_full_disk_the_last_checkpoint_is_gone_on_with(
         with pytest.raises(SweepError, match="No space left"):
             train_many([config], store)
     assert file.read_bytes() == before
-    assert [each.name for each in (tmp_path / FOLDER).iterdir()] == [file.name]
+    assert unfinished_files(tmp_path) == [file]
     (result,) = go_on([config], store)
     assert_same(result, train(config))
 
@@ -293,7 +303,7 @@ def test_the_checkpoint_of_another_run_is_damage(kept: ResultStore) -> None:
     other = STATE_CONFIG.model_copy(update={"seed": 99})
     file.rename(file.with_name(f"{other.key()}.safetensors"))
     assert Unfinished(kept).load(other) is None
-    assert [each.suffix for each in file.parent.iterdir()] == [".damaged"]
+    assert [each.suffix for each in unfinished_files(kept.path)] == [".damaged"]
 
 
 @settings(max_examples=200)
@@ -332,7 +342,7 @@ def test_no_content_whatever_raises(tmp_path_factory: pytest.TempPathFactory, co
     file.parent.mkdir()
     file.write_bytes(content)
     assert Unfinished(store).load(STATE_CONFIG) is None
-    assert [each.suffix for each in file.parent.iterdir()] == [".damaged"]
+    assert [each.suffix for each in unfinished_files(store.path)] == [".damaged"]
 
 
 def test_nonsense_under_a_valid_checksum_costs_one_try_and_no_more(kept: ResultStore) -> None:
@@ -345,7 +355,7 @@ def test_nonsense_under_a_valid_checksum_costs_one_try_and_no_more(kept: ResultS
         train_many([STATE_CONFIG], kept)
     assert checkpointed(kept) == [] and Unfinished(kept).failure(STATE_CONFIG)
     assert outcome(train_many([STATE_CONFIG], kept)[0]) == outcome(train(STATE_CONFIG))
-    assert not (kept.path / FOLDER).exists(), "the failure is forgotten too"
+    assert unfinished_files(kept.path) == [], "the failure is forgotten too"
 
 
 @pytest.mark.parametrize(
@@ -354,10 +364,10 @@ def test_nonsense_under_a_valid_checksum_costs_one_try_and_no_more(kept: ResultS
 def test_what_was_made_otherwise_is_left_alone(
     name: str, kept: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = checkpoints.environment()
-    monkeypatch.setattr(checkpoints, "environment", lambda device: real | {name: "another"})
+    real = checkpoints.environment("cpu")
+    monkeypatch.setattr(checkpoints, "environment", lambda _: real | {name: "another"})
     assert_begun_anew(kept)
-    assert not list((kept.path / FOLDER).glob("*.damaged")), "there is nothing wrong with it"
+    assert unfinished_files(kept.path, "damaged") == [], "there is nothing wrong with it"
 
 
 def test_another_format_is_left_alone(kept: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:

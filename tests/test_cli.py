@@ -354,7 +354,7 @@ def test_all_cores_unless_told_otherwise(shell: Shell, asked: list[tuple[Any, ..
 
 def test_a_failing_notebook_is_one_line_and_code_1(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Path:
-        raise notebooks.NotebookFailedError("01_tasks: ValueError: no")
+        raise notebooks.NotebookFailedError("01_tasks: ValueError: no", "ValueError")
 
     monkeypatch.setattr(notebooks, "run_notebook", fail)
     assert shell("notebook 01_tasks") == Done(1, "", "lra-companion: 01_tasks: ValueError: no\n")
@@ -377,6 +377,7 @@ def test_status_counts_what_is_done(shell: Shell, tmp_path: Path) -> None:
         "failed": [],
         "core_seconds_left_at_most": 0.0,
         "runs_left_without_estimate": len({run.key() for of in runs.values() for run in of}),
+        "damaged": [],
     }
     assert list(tmp_path.iterdir()) == []
     store = ResultStore("store")
@@ -422,6 +423,22 @@ def test_status_tells_what_is_begun_and_what_failed_and_how_long_the_rest_may_ta
     assert f"begun: {begun.key()}, at iteration 60 of 100" in text and '"name": "bptt"' in text
     assert f"failed: {failed.key()}, MemoryError: no more" in text
     assert "at most 28 s of one core" in text and "nothing to go by for 1 run" in text
+
+
+def test_status_names_damaged_files(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, begun = run_config(seed=1), run_config(seed=2)
+    monkeypatch.setattr(profiles, "profile_runs", lambda _: {"one": [done, begun]})
+    store = ResultStore("store")
+    store.put(train(done))
+    Unfinished(store).save([RunState(begun, iteration=1, tensors={"parameters.b_y": torch.zeros(1, 2)})])
+    names = [f"{done.key()}.json", f"unfinished/{begun.key()}.safetensors"]
+    for name in names:
+        file = store.path / name
+        file.write_bytes(file.read_bytes()[:-9])
+    found = json.loads(shell("status --json --results store").out)
+    assert found["notebooks"]["one"] == dict(zip(ROW, (0, 2, 0, 0, 0), strict=True))
+    assert found["damaged"] == sorted(str(Path(name).with_suffix(".damaged")) for name in names)
+    assert f"damaged: {done.key()}.damaged was set aside" in shell("status --results store").out
 
 
 def test_status_estimates_from_runs_that_stop_otherwise(
@@ -494,7 +511,7 @@ def test_a_sweep_trains_what_is_missing_and_nothing_else(
     before = {file.name: file.stat().st_mtime_ns for file in Path("store").iterdir()}
     done = shell("sweep --profile smoke --notebook 01_tasks --results store --jobs 1")
     assert done == Done(0, f"01_tasks: 3 of {len(runs)} runs are stored\n", "")
-    assert {file.stem for file in Path("store").iterdir()} == {run.key() for run in runs}
+    assert {file.stem for file in Path("store").glob("*.json")} == {run.key() for run in runs}
     assert {name: (Path("store") / name).stat().st_mtime_ns for name in before} == before
     assert [file.name for file in tmp_path.iterdir()] == ["store"]
 
@@ -521,7 +538,7 @@ def test_tuning_writes_settings_that_the_chapters_take(
         ("sequential_digits", 8, "bptt"),
     ]
     assert {row.trials for row in rows} == {2} and all(row.core_hours > 0 for row in rows)
-    stored = {file.name: file.stat().st_mtime_ns for file in Path("found").iterdir()}
+    stored = {file.name: file.stat().st_mtime_ns for file in Path("found").glob("*.json")}
     assert len(stored) == 4
     seeds = {result.config.seed for result in ResultStore("found").load_all()}
     assert seeds == {profiles.tuning_plan("smoke").seed}

@@ -26,6 +26,7 @@ from lra_companion.config import (
     TPTTConfig,
     parse,
 )
+from lra_companion.learners import LEARNERS
 
 BASE: dict[str, Any] = {
     "task": {"name": "random_permutation", "sequence_length": 20},
@@ -279,7 +280,7 @@ def test_unknown_choices(path: str, value: Any) -> None:
     [
         ("task.name", TASKS),
         ("optimiser.name", ["sgd", "nesterov", "adam", "rmsprop", "adagrad"]),
-        ("learner.name", ["lra", "bptt", "readout", "lra_released", "lra_ablation", "tptt"]),
+        ("learner.name", list(LEARNERS)),
         ("learner.local_loss", ["mse", "log_penalty", "huber", "l1", "cosine"]),
         ("learner.reduction", ["mean", "per_example"]),
         ("learner.clip_mode", ["clip", "normalise"]),

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from lra_companion import compiled, memory, training
+from lra_companion.chunks import CHUNK, CUDA_CHUNK, chunks
 from lra_companion.config import RunConfig
 from lra_companion.memory import bytes_needed, device_memory, runs_that_fit
-from lra_companion.sweep import CHUNK, CUDA_CHUNK, chunks
+from lra_companion.runs import RunState
 from lra_companion.training import _Group, train
 from runs import LEARNERS, bytes_alive, run_config
 
@@ -24,7 +25,7 @@ def test_an_estimate_covers_what_training_holds(
     config = run_config(name, task=task, length=40, hidden=64, optimiser="adam", **asked)
 
     def two_updates() -> None:
-        group = _Group([config, config.model_copy(update={"seed": 9})])
+        group = _Group([(0, RunState(config)), (1, RunState(config.model_copy(update={"seed": 9})))])
         group.advance()
         group.advance()
 
@@ -52,7 +53,7 @@ def test_no_more_runs_side_by_side_than_fit(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_processes_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     configs = [run_config("lra", seed=seed) for seed in range(8)]
-    monkeypatch.setattr("lra_companion.sweep.device_memory", lambda device: 2 * bytes_needed(configs[0], 2))
+    monkeypatch.setattr("lra_companion.chunks.device_memory", lambda device: 2 * bytes_needed(configs[0], 2))
     assert [len(piece) for piece in chunks(configs, 2)] == [2, 2, 2, 2]
 
 

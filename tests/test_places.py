@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lra_companion import places, sweep
+from lra_companion import places, unfinished
 from lra_companion.learners import make_learner
 from lra_companion.network import Batch, Parameters, initial_parameters
 from lra_companion.optimisers import Optimiser
@@ -17,6 +18,7 @@ from lra_companion.store import ResultStore, environment
 from lra_companion.sweep import train_many
 from lra_companion.tasks import make_task
 from lra_companion.training import run_group, train
+from lra_companion.unfinished import Unfinished
 from runs import LEARNERS, assert_same, outcome, run_config
 
 GPU = torch.cuda.is_available()
@@ -70,14 +72,13 @@ def test_results_say_where_they_were_made(tmp_path: Any, monkeypatch: pytest.Mon
 def test_the_device_reaches_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every engine hands it on; auto is cpu where there is no GPU, and the history is that of no option at all."""
     asked: list[str] = []
-    real = sweep.run_group
 
     def spy(*arguments: Any, device: str, **keywords: Any) -> Any:
         asked.append(device)
-        return real(*arguments, device="cpu", **keywords)
+        return run_group(*arguments, device="cpu", **keywords)
 
-    monkeypatch.setattr(sweep, "run_group", spy)
-    monkeypatch.setattr(sweep, "device_memory", lambda _: 1e12)
+    monkeypatch.setattr("lra_companion.chunks.run_group", spy)
+    monkeypatch.setattr("lra_companion.chunks.device_memory", lambda _: 1e12)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
     for found in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
@@ -140,6 +141,28 @@ def test_cpu_and_gpu_agree_over_the_first_hundred_iterations(name: str) -> None:
     assert isinstance(here.parameters, Parameters) and isinstance(there.parameters, Parameters)
     for one, other in zip(here.parameters, there.parameters, strict=True):
         assert torch.allclose(one, other.cpu(), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.skipif(not GPU, reason="needs a GPU")
+@pytest.mark.parametrize("name", ["lra_omega", "bptt", "tptt_clip"])
+def test_a_run_that_was_broken_off_on_a_gpu_goes_on_there(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unfinished, "INTERVAL", 0.0)
+    config, keeper = run_config(name, optimiser="adam"), Unfinished(ResultStore(tmp_path), "cuda")
+    steps: list[int] = []
+
+    def stop(count: int) -> None:
+        steps.append(count)
+        if len(steps) == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        list(run_group([config], stop, "cuda", keeper))
+    assert Unfinished(ResultStore(tmp_path), "cpu").load(config) is None, "its last bits are a GPU's"
+    ((_, result),) = run_group([config], steps.append, "cuda", keeper)
+    assert steps[4] == 3, "what was made earlier"
+    assert_same(result, train(config, "cuda"))
 
 
 def test_naming_the_cpu_changes_nothing() -> None:

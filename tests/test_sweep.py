@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from lra_companion import sweep, training
+from lra_companion import training
+from lra_companion.chunks import CHUNK, chunks
 from lra_companion.config import RunConfig
 from lra_companion.learners import make_learner
 from lra_companion.store import ResultStore
-from lra_companion.sweep import CHUNK, SweepError, chunks, train_many
-from lra_companion.training import shape_key, train
+from lra_companion.sweep import SweepError, train_many
+from lra_companion.training import run_group, shape_key, train
 from runs import outcome, run_config, watched
 
 MIXED = [
@@ -30,13 +31,13 @@ MIXED = [
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     """Which runs are really trained, in this process."""
     seen: list[RunConfig] = []
-    real = sweep.run_group
+    real = run_group
 
     def spy(configs: Sequence[RunConfig], **kwargs: Any) -> Any:
         seen.extend(configs)
         return real(configs, **kwargs)
 
-    monkeypatch.setattr(sweep, "run_group", spy)
+    monkeypatch.setattr("lra_companion.chunks.run_group", spy)
     return seen
 
 
@@ -177,7 +178,7 @@ def test_a_disk_that_is_full_is_reported_with_every_run_that_could_not_be_kept(
 def test_an_interrupted_sweep_keeps_what_was_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = sweep.run_group, []
+    real, calls = run_group, []
 
     def interrupted(configs: Sequence[RunConfig], **kwargs: Any) -> Any:
         calls.append(configs)
@@ -185,7 +186,7 @@ def test_an_interrupted_sweep_keeps_what_was_finished(
             raise KeyboardInterrupt
         return real(configs, **kwargs)
 
-    monkeypatch.setattr(sweep, "run_group", interrupted)
+    monkeypatch.setattr("lra_companion.chunks.run_group", interrupted)
     store = ResultStore(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         train_many([run_config("bptt"), run_config("readout")], store)

@@ -22,19 +22,21 @@ LEARNERS: dict[str, Callable[[Sequence[Any], Sequence[int]], Learner]] = {
     "tptt": TPTT,
 }
 """Learning rules by name; a config's ``name`` is the key."""
+SHARED_SETTINGS = ("name", "inner_steps", "local_loss", "released")
+"""What shapes the computation, and so must be the same for runs that train side by side."""
 
-__all__ = ["LEARNERS", "Diagnostics", "Learner", "make_learner"]
+__all__ = ["LEARNERS", "SHARED_SETTINGS", "Diagnostics", "Learner", "make_learner"]
 
 
 def make_learner(configs: Sequence[Any], seeds: Sequence[int] = ()) -> Learner:
     """The learning rule for R runs, one config per run, and for a rule that draws random numbers (tptt) one seed per run.
 
-    Raises ValueError if the configs differ in what shapes the computation: name, inner_steps, local_loss or released. All other
-    settings may differ by run. Also if seeds are needed and missing, or not as many as the configs.
+    Raises ValueError if the configs differ in one of ``SHARED_SETTINGS``. All other settings may differ by run.
+    Also if seeds are needed and missing, or not as many as the configs.
     """
     if not configs:
         raise ValueError("configs = []: at least one learner config is needed")
-    for field in ("name", "inner_steps", "local_loss", "released"):
+    for field in SHARED_SETTINGS:
         values = {str(getattr(config, field, None)) for config in configs}
         if len(values) > 1:
             raise ValueError(f"learner.{field} = {sorted(values)}: runs trained side by side must share it")

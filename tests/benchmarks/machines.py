@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lra_companion.chunks import chunks
 from lra_companion.config import RunConfig
-from lra_companion.sweep import chunks
 
 CORE_EUROS, GPU_EUROS = 0.05, 3.0
 """Assumed price of an hour of one core, and of one GPU with the machine around it."""

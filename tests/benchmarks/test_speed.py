@@ -27,6 +27,7 @@ from lra_companion.cluster import connect
 from lra_companion.config import BPTTConfig, LRAConfig, RunConfig, TaskConfig
 from lra_companion.learners import make_learner
 from lra_companion.network import Parameters, initial_parameters
+from lra_companion.runs import RunState
 from lra_companion.sweep import train_many
 from lra_companion.tasks import make_task
 from lra_companion.training import _Group
@@ -172,7 +173,7 @@ def run_config(seed: int, iterations: int) -> RunConfig:
 
 def test_everything_but_the_learner() -> None:
     """A hundred updates and the check that follows them, as in the paper's protocol (10,000 sequences every 100 updates)."""
-    group = _Group([run_config(seed, 1000) for seed in range(32)])
+    group = _Group([(seed, RunState(run_config(seed, 1000))) for seed in range(32)])
     group.advance()  # the check before any update, and the first update
     learner, spent = group.learner, 0.0
 
