@@ -14,7 +14,11 @@ from lra_companion.unfinished import Unfinished
 
 
 class EndedEarlyError(RuntimeError):
-    """A command was interrupted, or something failed and all else was done."""
+    """Something failed, and all else was done."""
+
+
+class InterruptedCommandError(RuntimeError):
+    """A command was asked to end."""
 
 
 @contextlib.contextmanager
@@ -23,7 +27,7 @@ def interruptible(results: Path | None) -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise EndedEarlyError(
+        raise InterruptedCommandError(
             f"interrupted; finished runs and the last checkpoints of others are kept in {results}, and the same command "
             "goes on from there"
             if results

@@ -29,7 +29,7 @@ from processes import started, train_into, unfinished_files
 from runs import outcome, run_config
 
 
-def soon(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def soon(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -136,7 +136,7 @@ def test_two_processes_share_a_sweep_and_no_run_is_done_twice(tmp_path: Path) ->
         for order, log in zip((configs, configs[::-1]), logs, strict=True)
     ]
     for process in both:
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
     one, other = map(trained, logs)
     assert not one.keys() & other.keys()
@@ -161,8 +161,8 @@ def busy(tmp_path: Path) -> Iterator[Any]:
 
 def test_what_another_process_trains_is_waited_for(tmp_path: Path, busy: Any) -> None:
     late = started(train_into, tmp_path / "store", [slow(1), slow(3), slow(2)], 0.05, 1, tmp_path / "second")
-    late.join(60)
-    busy.join(60)
+    late.join(300)
+    busy.join(300)
     assert (busy.exitcode, late.exitcode) == (0, 0)
     assert trained(tmp_path / "second") == {slow(3).key(): 0}
     assert len(list(ResultStore(tmp_path / "store").load_all())) == 3
@@ -172,7 +172,7 @@ def test_what_a_killed_process_leaves_is_taken_over_from_its_checkpoint(tmp_path
     late = started(train_into, tmp_path / "store", [slow(1), slow(2)], 0.05, 1, tmp_path / "second")
     time.sleep(0.1)
     busy.kill()
-    late.join(60)
+    late.join(300)
     assert late.exitcode == 0
     taken = trained(tmp_path / "second")
     assert taken.keys() == {slow(1).key(), slow(2).key()} and min(taken.values()) > 0
@@ -229,6 +229,7 @@ def test_an_interrupted_training_says_what_is_kept(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lra_companion.chunks.run_group", interrupt)
+    monkeypatch.setattr(os, "_exit", sys.exit)
     for option, words in (([], "nothing is kept"), (["--results", str(tmp_path)], str(tmp_path))):
         monkeypatch.setattr(sys, "argv", ["lra-companion", "train", "--task", "adding", *option])
         with pytest.raises(SystemExit, match="1"):
@@ -258,7 +259,7 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
     process = started(train_into, tmp_path, configs, 30.0, 2)
     soon(lambda: training(tmp_path))
     workers_of(process)[0].kill()
-    process.join(60)
+    process.join(300)
     assert process.exitcode == 0
     store = ResultStore(tmp_path)
     for config in configs:
