@@ -168,7 +168,7 @@ def _reported_progress(file: Path) -> Generator[None]:
     """Let the notebook's kernel report to a file, and draw its progress here."""
     before = os.environ.get(FILE_VARIABLE)
     os.environ[FILE_VARIABLE] = str(file)
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are raised, and told of once
     try:
         with follow(file):
             yield
