@@ -189,20 +189,25 @@ def test_killed_at_random_points_a_process_goes_on_and_computes_the_same(
 ) -> None:
     monkeypatch.setenv("LRA_COMPANION_COMPILED", by_c)
     monkeypatch.setattr(compiled, "_library", functools.cache(compiled._library.__wrapped__))
-    pause, ends, store = random.Random(5), [], ResultStore(tmp_path)
+    pause, ends, store, log = random.Random(5), [], ResultStore(tmp_path / "store"), tmp_path / "log"
     while not ends or ends[-1] == -signal.SIGKILL:
-        process = started(train_into, tmp_path, configs, 0.03)
-        process.join(pause.uniform(0.1, 0.5) + len(ends) / 20)
+        process = started(train_into, store.path, configs, 0.03, 1, log)
+        process.join(
+            pause.uniform(0, 0.1) + len(ends) / 20
+        )  # the longer, the more often it was killed: it comes to an end
         process.kill()
         process.join()
         ends.append(process.exitcode)
         assert len(ends) < 100
     assert ends[-1] == 0 and len(ends) > 2
+    assert any(int(line.split()[1]) > 0 for line in log.read_text().splitlines()), (
+        "gone on with from a checkpoint"
+    )
     for config in configs:
         result, made_with = store.get(config), store.made_with(config)
         assert result is not None and outcome(result) == outcome(train(config))
         assert made_with == environment()
-    assert unfinished_files(tmp_path) == []
+    assert unfinished_files(store.path) == []
 
 
 # A full disk
