@@ -54,7 +54,7 @@ def claim_rows(axes: Axes, judgements: Sequence[Judgement]) -> Axes:
         (each.method, piece, answer) for each in judgements for piece, answer in each.evidence
     ]
     verdicts = ", ".join(f"{METHODS[each.method]}: {each.words}" for each in judgements)
-    axes.set_title(f"Claim {claim.number}. {verdicts}", pad=17)
+    axes.set_title(f"{'Aim' if claim.aim else 'Claim'} {claim.number}. {verdicts}", pad=17)
     axes.set_xlabel(fill(claim.quantity, 96), fontsize=9)
     numbers = [number for _, piece, _ in rows for number in (piece.estimate.low, piece.estimate.high)]
     numbers += [piece.estimate.value for _, piece, _ in rows]

@@ -59,7 +59,8 @@ def _fastest(panel: Panel, labels: Sequence[str]) -> tuple[int, str] | None:
 
 def solved_table(labels: Sequence[str], found: Sequence[Panel]) -> pd.DataFrame:
     """In numbers: of each rule, task and length the share solved with its interval, iterations until half of the seeds had
-    solved it ("half by"), and a median run's processor time for so many ("seconds").
+    solved it ("half by"), and a median run's processor time for so many ("seconds"). A run that diverged has not solved it; how
+    many did is there if any did.
     """
     rows = []
     for panel in found:
@@ -80,4 +81,5 @@ def solved_table(labels: Sequence[str], found: Sequence[Panel]) -> pd.DataFrame:
                     "diverged": outcome.diverged,
                 }
             )
-    return pd.DataFrame(rows).set_index(["task", "T", "rule"])
+    table = pd.DataFrame(rows).set_index(["task", "T", "rule"])
+    return table if any(row["diverged"] for row in rows) else table.drop(columns="diverged")
