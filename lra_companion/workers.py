@@ -28,6 +28,7 @@ def each(
     free = [_process() for _ in range(min(jobs, len(tasks)))]
     waiting = deque(enumerate(tasks))
     running: dict[Future[Any], tuple[int, Any]] = {}
+    done = False
     try:
         while waiting or running:
             while free and waiting:
@@ -43,9 +44,10 @@ def each(
                     process = _process()
                 free.append(process)
                 yield place, answer
+        done = True
     finally:
         for process in [*free, *(process for _, process in running.values())]:
-            process.shutdown(kill_workers=True)
+            process.shutdown(wait=done, kill_workers=True)  # a pool that was interrupted may never be done
 
 
 def _process() -> ProcessPoolExecutor:
