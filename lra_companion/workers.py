@@ -28,7 +28,6 @@ def each(
     free = [_process() for _ in range(min(jobs, len(tasks)))]
     waiting = deque(enumerate(tasks))
     running: dict[Future[Any], tuple[int, Any]] = {}
-    done = False
     try:
         while waiting or running:
             while free and waiting:
@@ -44,10 +43,9 @@ def each(
                     process = _process()
                 free.append(process)
                 yield place, answer
-        done = True
     finally:
         for process in [*free, *(process for _, process in running.values())]:
-            process.shutdown(wait=done, kill_workers=True)  # a pool that was interrupted may never be done
+            process.shutdown(kill_workers=True)
 
 
 def _process() -> ProcessPoolExecutor:

@@ -25,13 +25,11 @@ from lra_companion.claims import (
     Answer,
     Evidence,
     Threshold,
-    clipping_evidence,
-    how_far_evidence,
     judge,
     judgements,
-    regularisation_evidence,
     verdict,
 )
+from lra_companion.evidence import clipping_evidence, how_far_evidence, regularisation_evidence
 from lra_companion.experiments import ComparisonParameters, HowFarParameters, RegularisationParameters
 from lra_companion.findings.claims import (
     Source,

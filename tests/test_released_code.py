@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from lra_companion.claims import released_evidence
 from lra_companion.config import RELEASED_PARTS, LRAAblationConfig, RunConfig
+from lra_companion.evidence import released_evidence
 from lra_companion.experiments import ReleasedCodeParameters
 from lra_companion.fidelity import variants
 from lra_companion.findings import (

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from lra_companion.claims import gradient_evidence, judgements
+from lra_companion.claims import judgements
 from lra_companion.config import RunConfig
+from lra_companion.evidence import gradient_evidence
 from lra_companion.experiments import VanishingParameters
 from lra_companion.findings import untrained
 from lra_companion.findings.decay import compare_decay

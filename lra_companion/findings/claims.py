@@ -16,10 +16,12 @@ from lra_companion.claims import (
     Judgement,
     Method,
     Verdict,
+    judgements,
+)
+from lra_companion.evidence import (
     clipping_evidence,
     gradient_evidence,
     how_far_evidence,
-    judgements,
     regularisation_evidence,
     released_evidence,
 )
