@@ -17,7 +17,7 @@ import typer
 
 from lra_companion import notebooks, preset_search, profiles, tuning
 from lra_companion.claims_command import claims
-from lra_companion.endings import InterruptedCommandError, interruptible, leave, report
+from lra_companion.endings import InterruptedCommandError, interruptible, report
 from lra_companion.experiments import ClaimsParameters, did_you_mean
 from lra_companion.options import (
     RESULTS,
@@ -60,10 +60,10 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:
-            leave("interrupted")
+            _leave("interrupted")
         sys.exit(code)
     except InterruptedCommandError as error:
-        leave(str(error))
+        _leave(str(error))
     except _ShellError as error:
         _stop(_explained(error), 2)
     except ValueError as error:
@@ -308,6 +308,13 @@ def _explained(error: Exception) -> str:
         if option in sys.argv[:-1]:
             return f"{message} (given: {sys.argv[sys.argv.index(option) + 1]!r})"
     return message
+
+
+def _leave(message: str) -> NoReturn:
+    """End now: who interrupts is not to wait while Python takes itself apart, which with PyTorch takes a second or more."""
+    print(f"lra-companion: {message}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def _stop(message: str, code: int) -> NoReturn:

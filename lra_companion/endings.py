@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import sys
-import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 from lra_companion.config import RunConfig
 from lra_companion.store import ResultStore
@@ -28,41 +24,15 @@ class InterruptedCommandError(RuntimeError):
 @contextlib.contextmanager
 def interruptible(results: Path | None) -> Generator[None]:
     """Let an interruption end a command with one line: what is kept, in this folder or nowhere, and how to go on."""
-    message = (
-        f"interrupted; finished runs and the last checkpoints of others are kept in {results}, and the same command "
-        "goes on from there"
-        if results
-        else "interrupted; nothing is kept, but with --results FOLDER the same command would go on where it was"
-    )
-    # What is interrupted may be a library that does not get over it, and then cleaning up would never end.
-    overdue = threading.Timer(CLEANING_UP, leave, [message])
-    overdue.daemon = True
-
-    def hear(*_: Any) -> None:
-        if not overdue.is_alive():
-            overdue.start()
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
-        raise InterruptedCommandError(message) from None
-    finally:
-        overdue.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-CLEANING_UP = 10.0
-"""Seconds after which an interrupted command ends, cleaned up or not: what is kept does not need it."""
-
-
-def leave(message: str) -> NoReturn:
-    """End now: who interrupts is not to wait while Python takes itself apart, which with PyTorch takes a second or more."""
-    print(f"lra-companion: {message}", file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    os._exit(1)
+        raise InterruptedCommandError(
+            f"interrupted; finished runs and the last checkpoints of others are kept in {results}, and the same command "
+            "goes on from there"
+            if results
+            else "interrupted; nothing is kept, but with --results FOLDER the same command would go on where it was"
+        ) from None
 
 
 def report(

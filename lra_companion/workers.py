@@ -26,6 +26,7 @@ def each(
     """
     # Pools of one: in a larger one a killed process takes down those beside it, and nobody knows which task was to blame.
     free = [_process() for _ in range(min(jobs, len(tasks)))]
+    started = list(free)  # an interruption may come while one is neither free nor running
     waiting = deque(enumerate(tasks))
     running: dict[Future[Any], tuple[int, Any]] = {}
     try:
@@ -41,10 +42,11 @@ def each(
                 except TerminatedWorkerError:
                     answer = KilledError()
                     process = _process()
+                    started.append(process)
                 free.append(process)
                 yield place, answer
     finally:
-        for process in [*free, *(process for _, process in running.values())]:
+        for process in started:
             process.shutdown(kill_workers=True)
 
 

@@ -190,6 +190,9 @@ def run_shell(line: str, folder: Path) -> None:
     """What the command of this line does in a folder; its stderr goes to a file there."""
     os.chdir(folder)
     os.setsid()  # a terminal of its own: its Ctrl-C is heard by all that the command starts
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # tests run in the background may have been told to ignore it
     sys.argv = ["lra-companion", *line.split(), "--profile", "quick", "--results", "store"]
     with Path("stderr").open("w") as file:
         os.dup2(file.fileno(), 2)
