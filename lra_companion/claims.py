@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from lra_companion.experiments import (
     ClippingParameters,
     HowFarParameters,
@@ -56,12 +54,12 @@ class Threshold:
     bound: float
 
     def answer(self, estimate: Estimate) -> Answer:
-        """What the interval says; an estimate without one (a single seed) says nothing."""
+        """What the interval says, or the estimate itself; a single seed says nothing."""
+        if estimate.n < 2:
+            return "unclear"
         if self.side == "at least":
             return "holds" if estimate.value >= self.bound else "fails"
         low, high = estimate.low, estimate.high
-        if np.isnan(low) or np.isnan(high):
-            return "unclear"
         if self.side == "within":
             low, high = (
                 (-high, -low) if low + high < 0 else (low, high)

@@ -80,3 +80,12 @@ Scheduler = Annotated[
         callback=_passed_on(places.scheduler_address),
     ),
 ]
+
+
+def processes(jobs: int) -> int:
+    """How many ``--jobs`` asks for: 0 is one per core that this process may use. Raises ValueError below 0."""
+    if jobs < 0:
+        raise ValueError(f"jobs = {jobs}: must be 0 (one per core) or more")
+    return jobs or len(
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )

@@ -16,7 +16,7 @@ from matplotlib.ticker import MultipleLocator
 from lra_companion import plots
 from lra_companion.experiments.when_it_works import RECOMMENDED, TargetSteps, Variant
 from lra_companion.findings.decay import DecayComparison
-from lra_companion.findings.when_it_works import RIGHT_ANGLE, Angles, Map, Results
+from lra_companion.findings.when_it_works import RIGHT_ANGLE, Angles, Map, Results, iterations_needed
 from lra_companion.gradient_pictures import profile
 from lra_companion.plots import BLUE, GREEN, INK, PAPER, RED, SHARES, Look
 from lra_companion.reporting import TASK_TITLES
@@ -145,10 +145,10 @@ def draw_variations(found: Results) -> None:
         sharex=True,
     )
     for axes, task in zip(grid.flat, asked.tasks, strict=True):
-        outcomes = {name: found.variation(task, name) for name in names}
+        outcomes = found.variations(task)
         looks = {name: STEP_LOOKS["normalised" if name == RECOMMENDED else "clipped"] for name in names}
         needed = {name: list(outcome.needed.values()) for name, outcome in outcomes.items()}
         solved = {name: outcome.solved for name, outcome in outcomes.items()}
-        plots.iterations_needed(axes, needed, solved, looks)
+        plots.iterations_needed(axes, iterations_needed(outcomes), needed, solved, looks)
         axes.set(title=TASK_TITLES[task], xlim=(0, asked.max_iterations * 1.02))
     grid.flat[-1].set_xlabel("iterations until solved")

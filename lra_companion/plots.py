@@ -21,13 +21,7 @@ from matplotlib.transforms import offset_copy
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
-from lra_companion.statistics import (
-    Estimate,
-    PairedDifference,
-    SolvingCurve,
-    interquartile_band,
-    iqm_interval,
-)
+from lra_companion.statistics import Estimate, PairedDifference, SolvingCurve, interquartile_band
 
 PAPER, INK, QUIET, FAINT = "#fbfaf7", "#222222", "#666666", "#d9d5cb"
 BLUE, RED, GREEN, PURPLE, BROWN = "#0072b2", "#b84a00", "#00735a", "#8f3f77", "#7a5c00"  # Okabe-Ito, darkened
@@ -213,7 +207,7 @@ def share_cells(axes: Axes, rows: Names, columns: Names, shares: Sequence[Sequen
             axes.add_patch(Rectangle((column, row), 1, 1, **hatched))
         else:
             color = PAPER if share.value > 0.5 else INK
-            text = f"{round(share.value * share.n)}/{share.n}"
+            text = share.tally.replace(" of ", "/")
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=color, fontsize=9)
     axes.set(ylim=(len(rows), 0), yticks=np.arange(len(rows)) + 0.5, yticklabels=rows)
     axes.set(xlim=(0, len(columns)), xticks=np.arange(len(columns)) + 0.5, xticklabels=columns)
@@ -226,19 +220,16 @@ def paired_differences(axes: Axes, comparisons: Mapping[str, PairedDifference], 
     """A row per comparison: each seed's difference, their interquartile mean with interval, how many seeds improved."""
     axes.axvline(0, color=INK, linewidth=1)
     better = [pair.improved for pair in comparisons.values()]
-    texts = [f"{share.value * share.n:.0f} of {share.n} better" for share in better]
+    texts = [f"{share.tally} better" for share in better]
     differences = {label: pair.differences for label, pair in comparisons.items()}
     return _rows(axes, {label: pair.iqm for label, pair in comparisons.items()}, looks, differences, texts)
 
 
-def iterations_needed(axes: Axes, needed: Scores, solved: Estimates, looks: Looks) -> Axes:
-    """A row per condition: iterations that each seed needs (small), their interquartile mean with interval, how many solved."""
-    generator = np.random.default_rng(0)
-    estimates = {label: iqm_interval(values, generator) for label, values in needed.items()}
-    texts = [
-        f"{round(solved[label].value * solved[label].n)} of {solved[label].n} solved" for label in needed
-    ]
-    return _rows(axes, estimates, looks, needed, texts)
+def iterations_needed(
+    axes: Axes, estimates: Estimates, needed: Scores, solved: Estimates, looks: Looks
+) -> Axes:
+    """A row per condition: estimate (large), interval (line), iterations of its seeds (small), how many solved the task."""
+    return _rows(axes, estimates, looks, needed, [f"{solved[label].tally} solved" for label in estimates])
 
 
 def _rows(axes: Axes, estimates: Estimates, looks: Looks, scores: Scores, texts: Names) -> Axes:

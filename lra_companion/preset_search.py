@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from lra_companion.config import RunConfig, TaskName, parse
 from lra_companion.findings.outcomes import listed
 from lra_companion.presets import LocalSetting
+from lra_companion.reporting import core_hours
 from lra_companion.store import ResultStore
 from lra_companion.training import RunResult
 
@@ -149,9 +150,8 @@ def preset_cost(store: ResultStore) -> str:
     """For a page: how many trials the preset was chosen from, and what they cost."""
     asked = all_trials()
     found = [result for run in asked if (result := store.get(run)) is not None]
-    hours = sum(result.duration_seconds for result in found) / 3600
     lengths = " and ".join(f"T = {length}" for length in sorted({grid.length for grid in GRIDS}))
     return (
         f"The preset was chosen from {len(found)} trials at {lengths}, each setting on all {len(TASKS)} tasks, on another seed "
-        f"too ({hours:.2g} core-hours)."
+        f"too ({core_hours(found):.2g} core-hours)."
     )

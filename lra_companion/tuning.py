@@ -23,6 +23,7 @@ from lra_companion.experiments import (
     TuningPlan,
 )
 from lra_companion.experiments.comparison import Place
+from lra_companion.reporting import core_hours
 from lra_companion.training import RunResult
 
 TRIALS = Path(__file__).resolve().parent.parent / "book" / "results" / "tuning"
@@ -109,8 +110,7 @@ def best(results: Sequence[RunResult]) -> int:
 
 def chosen(tried: Sequence[TunedSettings], results: Sequence[RunResult]) -> TunedSettings:
     """The best of the settings tried, from the results of their trials in the same order, and what all the trials cost."""
-    core_hours = sum(result.duration_seconds for result in results) / 3600
-    return tried[best(results)].model_copy(update={"core_hours": float(f"{core_hours:.3g}")})
+    return tried[best(results)].model_copy(update={"core_hours": float(f"{core_hours(results):.3g}")})
 
 
 def settings_text(profile: str, rows: Iterable[TunedSettings]) -> str:

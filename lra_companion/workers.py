@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from types import FrameType
 from typing import Any
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
@@ -26,15 +28,15 @@ def each(
     """
     # Pools of one: in a larger one a killed process takes down those beside it, and nobody knows which task was to blame.
     free = [_process() for _ in range(min(jobs, len(tasks)))]
-    started = list(free)  # an interruption may come while one is neither free nor running
     waiting = deque(enumerate(tasks))
     running: dict[Future[Any], tuple[int, Any]] = {}
     try:
         while waiting or running:
             while free and waiting:
                 place, task = waiting.popleft()
-                process = free.pop()
-                running[process.submit(function, *task)] = place, process
+                with _undisturbed():
+                    process = free.pop()
+                    running[process.submit(function, *task)] = place, process
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 place, process = running.pop(future)
                 try:
@@ -42,12 +44,36 @@ def each(
                 except TerminatedWorkerError:
                     answer = KilledError()
                     process = _process()
-                    started.append(process)
                 free.append(process)
                 yield place, answer
     finally:
-        for process in started:
+        for process in [*free, *(process for _, process in running.values())]:
             process.shutdown(kill_workers=True)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Generator[None]:
+    """Put a request to end off until a process has started: loky, interrupted there, leaves semaphores behind, and warns.
+
+    Python hands signals to the main thread alone; elsewhere there is nothing to put off.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[tuple[int, FrameType | None]] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    own = {
+        number: handler for number, handler in handlers.items() if callable(handler)
+    }  # others are not Python's
+    for number in own:
+        signal.signal(number, lambda *what: heard.append(what))
+    try:
+        yield
+    finally:
+        for number, handler in own.items():
+            signal.signal(number, handler)
+    if heard:
+        own[signal.Signals(heard[0][0])](*heard[0])
 
 
 def _process() -> ProcessPoolExecutor:

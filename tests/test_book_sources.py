@@ -21,7 +21,7 @@ from pydantic import BaseModel
 import lra_companion
 from benchmarks import machines
 from benchmarks.table import table
-from lra_companion import cli, profiles
+from lra_companion import book_commands, cli, profiles
 from lra_companion.chunks import chunks
 from lra_companion.claims import CLAIMS
 from lra_companion.config import RunConfig
@@ -349,7 +349,9 @@ def test_shell_examples_are_understood(words):
     context = command.make_context(words[0], words[1:])
     if words[0] == "notebook":
         values = context.params
-        profiles.parameters_of(values["name"], values["profile"], cli._changes(context.args), ".", 1)
+        profiles.parameters_of(
+            values["name"], values["profile"], book_commands._changes(context.args), ".", 1
+        )
     else:
         assert context.args == []
         if context.params.get("profile") is not None:

@@ -109,7 +109,7 @@ def test_a_share_of_seeds_counts_by_itself(solved: int, answer: Answer) -> None:
 
 def test_one_seed_says_nothing() -> None:
     alone = Estimate(0.9, np.nan, np.nan, 0.95, 1)
-    for side in ("above", "below", "within"):
+    for side in ("above", "below", "within", "at least"):
         assert Threshold(side, 0.05).answer(alone) == "unclear"
 
 

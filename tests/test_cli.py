@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from lra_companion import RunConfig, cli, notebooks, profiles, train_command, training
+from lra_companion import RunConfig, book_commands, cli, notebooks, profiles, train_command, training
 from lra_companion.claims import CLAIMS
 from lra_companion.fidelity import MEASURED_FOLDER
 from lra_companion.runs import RunState
@@ -461,7 +461,7 @@ def test_status_of_a_folder_that_is_a_file(shell: Shell, tmp_path: Path) -> None
 def test_the_book_is_not_built_while_runs_are_missing(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(book_commands, "PUBLISHED", tmp_path / "published")
     monkeypatch.setattr(notebooks, "build_site", lambda *_, **__: pytest.fail("built"))
     done = shell("book --build site")
     assert done.code == 1 and done.err.count("\n") == 1
@@ -473,7 +473,7 @@ def test_the_book_is_not_built_while_runs_are_missing(
 def test_a_chapter_is_published_under_the_best_profile_that_is_complete(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[tuple[Any, ...]]
 ) -> None:
-    monkeypatch.setattr(cli, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(book_commands, "PUBLISHED", tmp_path / "published")
     monkeypatch.setattr(profiles, "PUBLISHED_PROFILES", ("quick", "smoke"))
     monkeypatch.setattr(notebooks, "build_site", lambda *_, **__: None)
     stored = {"quick": ["01_tasks"], "smoke": list(profiles.NOTEBOOKS)}
@@ -571,7 +571,7 @@ def test_the_verdicts_that_come_with_the_repository(shell: Shell, tmp_path: Path
     data = json.loads(shell("claims --json").out, parse_constant=lambda name: pytest.fail(name))
     assert len(data["verdicts"]) == VERDICTS
     for name, chapter in data["chapters"].items():
-        assert chapter["profile"] == profiles.published_profile(name, cli.PUBLISHED)
+        assert chapter["profile"] == profiles.published_profile(name, book_commands.PUBLISHED)
     for each in data["verdicts"]:
         assert (each["verdict"] == "not run") == (not each["evidence"])
         assert each["verdict"] in done.out

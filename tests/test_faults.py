@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,30 @@ def test_a_killed_process_is_replaced_and_takes_no_other_task_along() -> None:
     tasks = [(harmless,), (deadly,), (harmless,), (harmless,)]
     answers = dict(workers.each(signal.raise_signal, tasks, 2))
     assert [type(answers[place]) for place in range(4)] == [type(None), KilledError, type(None), type(None)]
+
+
+def test_an_interruption_waits_until_a_process_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no longer: nothing is waited for, and the process is ended."""
+    steps = []
+
+    class Pool:
+        def submit(self, *_: Any) -> Future[Any]:
+            os.kill(os.getpid(), signal.SIGINT)
+            steps.append("started")
+            return Future()  # never done
+
+        def shutdown(self, **_: Any) -> None:
+            steps.append("ended")
+
+    monkeypatch.setattr(workers, "_process", Pool)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(workers.each(print, [()], 2))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert steps == ["started", "ended"]
 
 
 def test_workers_do_not_outlive_a_process_that_is_killed(tmp_path: Path) -> None:

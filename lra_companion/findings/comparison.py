@@ -100,7 +100,7 @@ def summary(found: Sequence[Panel], time: bool = False) -> pd.DataFrame:
                 "T": panel.sequence_length,
                 "condition": outcome.condition,
                 "test accuracy (IQM)": f"{outcome.accuracy:.3f}",
-                "solved": f"{round(outcome.solved.value * outcome.solved.n)} of {outcome.solved.n}",
+                "solved": outcome.solved.tally,
                 "half solved by": "" if half is None else str(half),
                 "diverged": outcome.diverged,
                 "learning rate": f"{outcome.config.optimiser.learning_rate:.3g}",

@@ -157,7 +157,7 @@ def accuracy_table(found: Sequence[Fidelity]) -> pd.DataFrame:
 
 
 def _share(estimate: Estimate) -> str:
-    return f"{estimate.value * estimate.n:.0f} of {estimate.n}"
+    return estimate.tally
 
 
 REFERENCE = resources.files("lra_companion") / "data" / "released_measurements.csv"
