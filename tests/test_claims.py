@@ -188,7 +188,7 @@ def results_for(asked: ComparisonParameters, accuracies: dict[str, list[float]])
     """A result of each run, with these test accuracies by label and seed."""
     found = {}
     for task, length in asked.problems():
-        for condition in asked.conditions_at(length):
+        for condition in asked.conditions_at(task, length):
             for seed, accuracy in zip(asked.seeds, accuracies[condition.label], strict=True):
                 config = asked.run(task, length, condition, seed)
                 found[config.key()] = result_of(config, accuracy)

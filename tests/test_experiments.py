@@ -124,6 +124,7 @@ def changed(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("sequence_lengths", [20, 40], ["settings lack readout on random_permutation, T = 40"]),
         ("tasks", ["sequential_digits"], ["sequence_length = 20", "64", "8"]),
         ("only_lengths", {"lra_released*": [20]}, ["only_lengths", "'lra_released*'", "lra + Ω"]),
+        ("only_lengths", {"adding: lra": [20]}, ["only_lengths", "'adding: lra'", "lra + Ω"]),
         ("only_lengths", {"lra": 20}, ["only_lengths.lra = 20", "list"]),
         ("regularisation_strengths", [-0.1], ["regularisation_strengths.0 = -0.1", "greater than or equal"]),
         ("places", ["everywhere"], ["places.0 = 'everywhere'", "targets"]),
@@ -225,11 +226,23 @@ def test_settings_are_those_of_the_task_and_length() -> None:
 def test_a_condition_may_be_confined_to_some_lengths() -> None:
     only = {"lra, α*": [30], "lra": [20], "lra, α = 0.5": []}
     parameters = RegularisationParameters.checked(VALUES | {"only_lengths": only})
-    at_20, at_30 = ([each.label for each in parameters.conditions_at(length)] for length in (20, 30))
+    at_20, at_30 = (
+        [each.label for each in parameters.conditions_at("temporal_order", length)] for length in (20, 30)
+    )
     assert at_20 == ["readout", "lra", "lra + Ω"]
     assert at_30 == ["readout", "lra + Ω", "lra, α = 0.1"]
     assert len(parameters.runs()) == 2 * 3 * (3 + 3)
     assert ("temporal_order", 30, "lra") not in parameters.needs()
+
+
+def test_a_condition_may_be_confined_on_one_task_alone() -> None:
+    only = {"lra, α*": [30], "random_permutation: lra*": [20]}
+    parameters = RegularisationParameters.checked(VALUES | {"only_lengths": only})
+    at_30 = {task: [each.label for each in parameters.conditions_at(task, 30)] for task in parameters.tasks}
+    assert at_30["random_permutation"] == ["readout"]
+    assert at_30["temporal_order"] == ["readout", "lra", "lra + Ω", "lra, α = 0.1", "lra, α = 0.5"]
+    assert ("random_permutation", 30, "lra") not in parameters.needs()
+    assert ("temporal_order", 30, "lra") in parameters.needs()
 
 
 def test_a_strength_that_was_tuned_is_run_once_and_shown_twice() -> None:

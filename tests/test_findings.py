@@ -65,7 +65,7 @@ def found(
     """Panels of results with these test accuracies by label, one per seed; ``special``: kind_seed -> status, iterations."""
     results = []
     for task, length in asked.problems():
-        for condition in asked.conditions_at(length):
+        for condition in asked.conditions_at(task, length):
             kind = "omega" if condition.label == "lra + Ω" else condition.label
             for seed, accuracy in zip(asked.seeds, accuracies[kind], strict=True):
                 status, iterations = special.get(f"{kind}_{seed}", ("max_iterations", 40))
@@ -417,7 +417,7 @@ def test_baselines_count_what_is_solved_and_by_whom() -> None:
     asked = BaselineParameters.checked(COMMON | values)
     results = []
     for task, length in asked.problems():
-        for condition in asked.conditions_at(length):
+        for condition in asked.conditions_at(task, length):
             for seed in asked.seeds:
                 solved = (condition.label, length) == ("bptt", 20) or (
                     (condition.label, length) in {("lra + Ω", 20), ("bptt", 30)} and seed == 1

@@ -54,9 +54,9 @@ READOUT = Condition("readout", "readout")
 class ComparisonParameters(TrainingParameters):
     """Parameters all comparisons share. A chapter adds what it varies, and says in ``conditions`` how.
 
-    only_lengths: lengths to which conditions are confined, by a pattern of their labels such as "lra_released*". left_out:
-    what the page says was not run. The learner's settings from inner_steps on are common to all conditions that do not change
-    them.
+    only_lengths: lengths to which conditions are confined, by a pattern of their labels such as "lra_released*", or, for one
+    task alone, "temporal_order: lra_released*". left_out: what the page says was not run. The learner's settings from
+    inner_steps on are common to all conditions that do not change them.
     """
 
     tasks: Annotated[list[TaskName], Field(min_length=1)]
@@ -75,10 +75,11 @@ class ComparisonParameters(TrainingParameters):
     def _consistent(self) -> Self:
         each_length_fits(self.problems())
         labels = [condition.label for condition in self.conditions()]
+        tasks = dict.fromkeys(task for task, _ in self.problems())
         if repeated := {label for label in labels if labels.count(label) > 1}:
             raise ValueError(f"conditions asked for twice: {', '.join(sorted(repeated))}")
         for pattern in self.only_lengths:
-            if not any(fnmatchcase(label, pattern) for label in labels):
+            if not any(_matches(pattern, task, label) for task in tasks for label in labels):
                 raise ValueError(
                     f"only_lengths: {pattern!r} matches no condition; known are {', '.join(labels)}"
                 )
@@ -118,15 +119,15 @@ class ComparisonParameters(TrainingParameters):
         """The tasks and lengths on which it is compared."""
         return [(task, length) for task in self.tasks for length in self.sequence_lengths]
 
-    def conditions_at(self, length: int) -> list[Condition]:
-        """The conditions that are not confined to other lengths."""
+    def conditions_at(self, task: TaskName, length: int) -> list[Condition]:
+        """The conditions that are not confined to other lengths there."""
         return [
             condition
             for condition in self.conditions()
             if all(
                 length in lengths
                 for pattern, lengths in self.only_lengths.items()
-                if fnmatchcase(condition.label, pattern)
+                if _matches(pattern, task, condition.label)
             )
         ]
 
@@ -135,7 +136,7 @@ class ComparisonParameters(TrainingParameters):
         places: list[Place] = [
             (task, length, condition.group)
             for task, length in self.problems()
-            for condition in self.conditions_at(length)
+            for condition in self.conditions_at(task, length)
             if condition.preset is None
         ]
         return list(dict.fromkeys(places))
@@ -181,9 +182,14 @@ class ComparisonParameters(TrainingParameters):
             self.run(task, length, condition, seed)
             for task, length in self.problems()
             for seed in self.seeds
-            for condition in self.conditions_at(length)
+            for condition in self.conditions_at(task, length)
         ]
         return list({run.key(): run for run in every}.values())
+
+
+def _matches(pattern: str, task: TaskName, label: str) -> bool:
+    """Whether a pattern of ``only_lengths`` means this condition on this task."""
+    return fnmatchcase(label, pattern) or fnmatchcase(f"{task}: {label}", pattern)
 
 
 class WithDigits(ComparisonParameters):

@@ -48,7 +48,7 @@ class Panel:
 
 
 def panels(parameters: ComparisonParameters, results: Iterable[RunResult]) -> list[Panel]:
-    """Every task and length of a comparison, from the results of its runs in any order. KeyError where one is missing."""
+    """Every task and length at which anything was run, from all results in any order. KeyError where one is missing."""
     by_key = {result.config.key(): result for result in results}
     return [
         Panel(
@@ -63,10 +63,11 @@ def panels(parameters: ComparisonParameters, results: Iterable[RunResult]) -> li
                     np.random.default_rng(BOOTSTRAP_SEED),
                     condition.label,
                 )
-                for condition in parameters.conditions_at(length)
+                for condition in parameters.conditions_at(task, length)
             },
         )
         for task, length in parameters.problems()
+        if parameters.conditions_at(task, length)
     ]
 
 
