@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lra_companion import ResultStore, profiles, train
+from lra_companion.experiments import HowFarParameters
 from lra_companion.fidelity import MEASURED_FOLDER
+from lra_companion.findings.baselines import solves
+from lra_companion.findings.comparison import by_task, panels
 from lra_companion.store import environment
 from lra_companion.training import RunResult
 from lra_companion.tuning import TRIALS, candidates, chosen, searches, trial
@@ -23,6 +26,22 @@ def test_no_file_is_damaged_or_of_another_method() -> None:
     for folder in (STORE.path, STORE.path / MEASURED_FOLDER, TRIALS):
         files = [file for file in folder.iterdir() if file.is_file()]
         assert len(list(ResultStore(folder).load_all())) == len(files) > 0
+
+
+def test_no_rule_stops_short_of_a_length_that_it_might_solve() -> None:
+    """A chapter that asks how far may leave out only what follows on a failure: the page says so."""
+    name = HowFarParameters.chapter
+    parameters = profiles.parameters_of(name, "paper", {}, ".", 1)
+    assert isinstance(parameters, HowFarParameters)
+    store = ResultStore(STORE.path.parent / "paper")
+    found = panels(
+        parameters, [result for run in parameters.runs() if (result := store.get(run)) is not None]
+    )
+    for of_task in by_task([panel for panel in found if panel.task in parameters.tasks]):
+        for condition in parameters.conditions():
+            run_on = [panel for panel in of_task if condition.label in panel.outcomes]
+            if run_on and solves(run_on[-1], condition.label):
+                assert run_on[-1].sequence_length == max(parameters.sequence_lengths), condition.label
 
 
 @pytest.mark.parametrize("profile", profiles.PUBLISHED_PROFILES)

@@ -187,7 +187,7 @@ class ComparisonParameters(TrainingParameters):
         return list({run.key(): run for run in every}.values())
 
 
-def _matches(pattern: str, task: TaskName, label: str) -> bool:
+def _matches(pattern: str, task: str, label: str) -> bool:
     """Whether a pattern of ``only_lengths`` means this condition on this task."""
     return fnmatchcase(label, pattern) or fnmatchcase(f"{task}: {label}", pattern)
 
