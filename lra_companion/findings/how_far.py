@@ -6,36 +6,54 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from lra_companion.experiments.how_far import PLAIN, RULES, preset_label
 from lra_companion.findings.baselines import longest_solved, solves
 from lra_companion.findings.comparison import Panel, by_task
 from lra_companion.findings.outcomes import listed
 from lra_companion.reporting import TASK_TITLES
 
-STRICTLY_LOCAL = "lra"
-"""Labels that start like this belong to rules that send nothing back through more than one step."""
+UNDER_THE_MEAN, WHOLE_STEPS = "LRA under the mean", "LRA per example or normalised"
+BACKPROPAGATION, TARGET_PROPAGATION = "backpropagation", "target propagation"
+
+
+def kind(label: str) -> str | None:
+    """The kind of rule that a label belongs to; none for the readout."""
+    name = label.removesuffix(" + Ω").removesuffix(PLAIN)
+    if name in (RULES["lra"], preset_label("paper")):
+        return UNDER_THE_MEAN
+    starts = {"lra": WHOLE_STEPS, "bptt": BACKPROPAGATION, "tptt": TARGET_PROPAGATION}
+    return next((found for start, found in starts.items() if name.startswith(start)), None)
 
 
 def how_far_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
-    """Two sentences for the top of the chapter: the longest sequences each strictly local rule solves, and those of
-    backpropagation; how many iterations the best of both needed at the longest length that both solved.
+    """Two sentences for the top of the chapter: the longest sequences that some rule of each kind solves; how many iterations
+    the best strictly local one and the best backpropagation needed at the longest length that both solved.
     """
-    table = longest_solved(labels, found)
-    local = [label for label in labels if label.startswith(STRICTLY_LOCAL)]
-    exact = [label for label in labels if label.startswith("bptt")]
-    clauses = [f"{label} {listed(_lengths(table, label))}" for label in [*local, *exact]]
+    kinds: dict[str, list[str]] = {}
+    for label in labels:
+        if (of := kind(label)) is not None:
+            kinds.setdefault(of, []).append(label)
+    tables = {of: longest_solved(members, found) for of, members in kinds.items()}
+    clauses = [f"{of} {listed([_longest(table[task]) for task in table])}" for of, table in tables.items()]
     tasks = listed([TASK_TITLES[panels[0].task] for panels in by_task(found)])
-    first = f"Longest sequences that at least half of the seeds solved, on {tasks}: {'; '.join(clauses)}."
+    first = f"Longest sequences that at least half of the seeds of some rule solved, on {tasks}: {'; '.join(clauses)}."
+    local = [*kinds.get(UNDER_THE_MEAN, []), *kinds.get(WHOLE_STEPS, [])]
+    exact = kinds.get(BACKPROPAGATION, [])
     sooner = [clause for panels in by_task(found) if (clause := _race(panels, local, exact))]
     if not sooner:
         return first
     return (
-        f"{first} Iterations until half of the seeds had solved the task, at the longest length where both did: "
-        f"{'; '.join(sooner)}."
+        f"{first} Iterations until half of the seeds had solved the task, at the longest length where both a strictly local rule "
+        f"and backpropagation did: {'; '.join(sooner)}."
     )
 
 
-def _lengths(table: pd.DataFrame, label: str) -> list[str]:
-    return [str(value) for value in table.loc[label]]
+def _longest(of_rules: pd.Series) -> str:
+    """The longest of several rules' longest lengths on a task, in a word."""
+    lengths = [int(word) for word in of_rules if word.isdigit()]
+    if lengths:
+        return str(max(lengths))
+    return "none" if "none" in set(of_rules) else "not run"
 
 
 def _race(panels: Sequence[Panel], local: Sequence[str], exact: Sequence[str]) -> str:
