@@ -34,9 +34,14 @@ class Estimate:
     n: int
 
     @property
+    def count(self) -> int:
+        """Of a share: how many."""
+        return round(self.value * self.n)
+
+    @property
     def tally(self) -> str:
         """Of a share: how many of how many, as "7 of 10"."""
-        return f"{round(self.value * self.n)} of {self.n}"
+        return f"{self.count} of {self.n}"
 
     def __format__(self, spec: str) -> str:
         """``f"{estimate:.2f}"`` is "0.93 [0.88, 0.97]", or "0.93 (n = 1)" where there is no interval."""

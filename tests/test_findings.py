@@ -25,6 +25,7 @@ from lra_companion.findings import (
     in_focus,
     longest_solved,
     losses_finding,
+    omega_tally,
     panels,
     places_sentence,
     regularisation_differences,
@@ -514,6 +515,26 @@ def test_a_preset_is_the_same_on_every_length_and_needs_no_search() -> None:
     assert runs[0].optimiser.model_dump() == PRESETS["recommended"]["optimiser"]
     assert runs[1].task.sequence_length == 30 and runs[0].seed == 3 and runs[0].protocol == asked.protocol()
     assert asked.run("temporal_order", 20, paper, 3).optimiser.name == "sgd"
+
+
+def test_what_omega_does_is_told_where_both_were_run() -> None:
+    rules = ["bptt_clipped", "lra", "lra_omega"]
+    asked = how_far(
+        tasks=["temporal_order", "random_permutation"],
+        rules=rules,
+        sgd_rules=[],
+        only_lengths={"temporal_order: lra": [20]},
+        settings=settings_for(["temporal_order", "random_permutation"], [20, 30], [*FAR, "lra_omega_adam"]),
+    )
+    labels = [condition.label for condition in asked.conditions()]
+    solving = {f"omega_{seed}": ("solved", 10) for seed in SEEDS[:3]} | {"lra_1": ("solved", 10)}
+    given = found(asked, dict.fromkeys([*labels, "omega"], MIDDLE), **solving)
+    # three places of five seeds each: at T = 30 of temporal order lra was not run
+    assert omega_tally(labels, given) == (
+        "runs that solved their task: lra 9 with and 3 without, of 15 each (T = 20 and 30)."
+    )
+    without = [label for label in labels if label != "lra + Ω"]
+    assert omega_tally(without, given) == "no rule was run both ways."
 
 
 def test_how_far_each_rule_reaches() -> None:

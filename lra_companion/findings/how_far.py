@@ -34,7 +34,9 @@ def how_far_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
         if (of := kind(label)) is not None:
             kinds.setdefault(of, []).append(label)
     tables = {of: longest_solved(members, found) for of, members in kinds.items()}
-    clauses = [f"{of} {listed([_longest(table[task]) for task in table])}" for of, table in tables.items()]
+    clauses = [
+        f"{of} {listed([_longest(table[task].tolist()) for task in table])}" for of, table in tables.items()
+    ]
     tasks = listed([TASK_TITLES[panels[0].task] for panels in by_task(found)])
     first = f"Longest sequences that at least half of the seeds of some rule solved, on {tasks}: {'; '.join(clauses)}."
     local = [*kinds.get(UNDER_THE_MEAN, []), *kinds.get(WHOLE_STEPS, [])]
@@ -43,12 +45,12 @@ def how_far_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
     if not sooner:
         return first
     return (
-        f"{first} Iterations until half of the seeds had solved the task, at the longest length where both a strictly local rule "
-        f"and backpropagation did: {'; '.join(sooner)}."
+        f"{first} Iterations until half of the seeds had solved the task, at the longest length where both a strictly local "
+        f"rule and backpropagation did: {'; '.join(sooner)}."
     )
 
 
-def _longest(of_rules: pd.Series) -> str:
+def _longest(of_rules: Sequence[str]) -> str:
     """The longest of several rules' longest lengths on a task, in a word."""
     lengths = [int(word) for word in of_rules if word.isdigit()]
     if lengths:
@@ -73,6 +75,25 @@ def _fastest(panel: Panel, labels: Sequence[str]) -> tuple[int, str] | None:
         if solves(panel, label) and (soon := panel.outcomes[label].half_solved) is not None
     ]
     return min(times) if times else None
+
+
+def omega_tally(labels: Sequence[str], found: Sequence[Panel]) -> str:
+    """What Ω did for each rule, over the tasks and lengths where it was run both without and with it: the runs that solved
+    their task.
+    """
+    clauses = []
+    for treated in labels:
+        control, omega, _ = treated.rpartition(" + Ω")
+        both = [panel for panel in found if omega and {control, treated} <= panel.outcomes.keys()]
+        if not both:
+            continue
+        solved = [sum(panel.outcomes[label].solved.count for panel in both) for label in (treated, control)]
+        of = sum(panel.outcomes[control].solved.n for panel in both)
+        lengths = listed([str(length) for length in sorted({panel.sequence_length for panel in both})])
+        clauses.append(f"{control} {solved[0]} with and {solved[1]} without, of {of} each (T = {lengths})")
+    if not clauses:
+        return "no rule was run both ways."
+    return f"runs that solved their task: {'; '.join(clauses)}."
 
 
 def solved_table(labels: Sequence[str], found: Sequence[Panel]) -> pd.DataFrame:
