@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import nan
+from math import log, nan
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from lra_companion import plots
 from lra_companion.findings.comparison import Panel
 from lra_companion.findings.outcomes import Outcome
-from lra_companion.plots import BLUE, BROWN, CONDITION_STYLES, GREEN, PURPLE, RED, Look, Looks
+from lra_companion.plots import BLUE, BROWN, CONDITION_STYLES, GREEN, PURPLE, RED, Cell, Look, Looks
 from lra_companion.reporting import TASK_TITLES
 from lra_companion.statistics import Estimate
 
@@ -177,21 +177,42 @@ def draw_against_length(tasks: Sequence[Sequence[Panel]], labels: Sequence[str],
         plots.label_ends(axes)
 
 
-def draw_solved(tasks: Sequence[Sequence[Panel]], labels: Sequence[str]) -> None:
-    """How many seeds of each rule (rows) solved each length (columns): one panel for each task's panels by length."""
-    lengths = sorted({panel.sequence_length for panels in tasks for panel in panels})
-    height = (0.26 * len(labels) + 0.5) * len(tasks) + 0.5
-    _, grid = plt.subplots(len(tasks), 1, figsize=(7, height), squeeze=False, sharex=True)
+def draw_cells(
+    tasks: Sequence[Sequence[Panel]], labels: Sequence[str], cell: Callable[[Panel, Outcome], Cell]
+) -> None:
+    """What each rule (rows) came to at each length (columns): one panel for each task's panels by length."""
+    height = (0.26 * len(labels) + 0.75) * len(tasks)
+    _, grid = plt.subplots(len(tasks), 1, figsize=(7, height), squeeze=False)
     for axes, panels in zip(grid.flat, tasks, strict=True):
-        by_length = {panel.sequence_length: panel for panel in panels}
         cells = [
-            [by_length[length].outcomes.get(label) if length in by_length else None for length in lengths]
+            [cell(panel, panel.outcomes[label]) if label in panel.outcomes else None for panel in panels]
             for label in labels
         ]
-        shares = [[None if cell is None else cell.solved for cell in row] for row in cells]
-        plots.share_cells(axes, labels, [str(length) for length in lengths], shares)
-        axes.set_title(TASK_TITLES[panels[0].task])
-    grid.flat[-1].set_xlabel("sequence length T")
+        plots.shaded_cells(axes, labels, [str(panel.sequence_length) for panel in panels], cells)
+        axes.set(title=TASK_TITLES[panels[0].task], xlabel="sequence length T")
+
+
+def solved(_: Panel, outcome: Outcome) -> Cell:
+    """How many of the seeds solved the task: the more, the darker."""
+    return outcome.solved.value, outcome.solved.tally.replace(" of ", "/")
+
+
+def accuracy(panel: Panel, outcome: Outcome) -> Cell:
+    """Test accuracy, from pale at chance to dark at 1."""
+    value = outcome.accuracy.value
+    return max(0.0, (value - panel.chance) / (1 - panel.chance)), f"{value:.2f}"
+
+
+def soon(_: Panel, outcome: Outcome) -> Cell:
+    """Iterations until half of the seeds had solved the task: the fewer, the darker, on a logarithmic scale that is pale where
+    they had not.
+    """
+    half, protocol = outcome.half_solved, outcome.config.protocol
+    if half is None:
+        return 0.0, "-"
+    checks = log(protocol.max_iterations / protocol.validate_every)
+    # the first check is as soon as it can be known, and a run that was solved is not quite pale
+    return 1 - 0.9 * log(half / protocol.validate_every) / checks if checks else 1.0, str(half)
 
 
 def _shown(panel: Panel, labels: Sequence[str]) -> dict[str, Outcome]:

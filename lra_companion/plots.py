@@ -50,6 +50,8 @@ Looks = Mapping[str, Look]
 Estimates = Mapping[str, Estimate]
 Scores = Mapping[str, ArrayLike]
 Names = Sequence[str]
+Cell = tuple[float, str]
+"""A shade between 0, pale, and 1, dark; and a text."""
 Spans = Sequence[tuple[int, int]]  # [low, high)
 
 CONDITION_STYLES = {
@@ -194,20 +196,20 @@ def estimate_dots(axes: Axes, estimates: Estimates, looks: Looks, scores: Scores
     return _rows(axes, estimates, looks, scores or {}, [f"{estimate:.2f}" for estimate in estimates.values()])
 
 
-def share_cells(axes: Axes, rows: Names, columns: Names, shares: Sequence[Sequence[Estimate | None]]) -> Axes:
-    """A table of shares as cells, the first row on top: the larger, the darker, and how many of how many in each. None: not
-    run, hatched.
+def shaded_cells(axes: Axes, rows: Names, columns: Names, cells: Sequence[Sequence[Cell | None]]) -> Axes:
+    """A table of cells, the first row on top: each with its text, and the darker the nearer its shade is to 1. None: not run,
+    hatched.
     """
-    values = np.array([[np.nan if share is None else share.value for share in row] for row in shares])
-    axes.pcolormesh(values, cmap=SHARES, norm=Normalize(0, 1), edgecolors=PAPER, linewidth=2)
-    for row, column in np.ndindex(*values.shape):
-        share = shares[row][column]
-        if share is None:
+    shades = np.array([[np.nan if cell is None else cell[0] for cell in row] for row in cells])
+    axes.pcolormesh(shades, cmap=SHARES, norm=Normalize(0, 1), edgecolors=PAPER, linewidth=2)
+    for row, column in np.ndindex(*shades.shape):
+        cell = cells[row][column]
+        if cell is None:
             hatched = {"facecolor": PAPER, "edgecolor": FAINT, "hatch": "///", "linewidth": 0}
             axes.add_patch(Rectangle((column, row), 1, 1, **hatched))
         else:
-            color = PAPER if share.value > 0.5 else INK
-            text = share.tally.replace(" of ", "/")
+            shade, text = cell
+            color = PAPER if shade > 0.5 else INK
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=color, fontsize=9)
     axes.set(ylim=(len(rows), 0), yticks=np.arange(len(rows)) + 0.5, yticklabels=rows)
     axes.set(xlim=(0, len(columns)), xticks=np.arange(len(columns)) + 0.5, xticklabels=columns)

@@ -139,7 +139,7 @@ def test_the_share_of_clipped_steps() -> None:
 def test_solved_shares_stand_at_their_rule_and_length() -> None:
     asked = parameters(SEEDS, sequence_lengths=[20, 30], only_lengths={"lra": [20]})
     solved = {"omega_1": ("solved", 20), "omega_2": ("solved", 30), "lra_5": ("solved", 10)}
-    figures.draw_solved(by_task(found(asked, SCORES, **solved)), RULES)
+    figures.draw_cells(by_task(found(asked, SCORES, **solved)), RULES, figures.solved)
     (axes,) = drawn()
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     rows = [label.get_text() for label in axes.get_yticklabels()]
@@ -152,3 +152,24 @@ def test_solved_shares_stand_at_their_rule_and_length() -> None:
         (0.5, 2.5): "2/5",
         (1.5, 2.5): "2/5",
     }
+
+
+def test_cells_are_shaded_by_how_well_and_how_soon() -> None:
+    asked = parameters(SEEDS)
+    soon = {f"omega_{seed}": ("solved", 20) for seed in SEEDS} | {
+        f"lra_{seed}": ("solved", 10) for seed in SEEDS
+    }
+    (panel,) = found(asked, SCORES, **soon)
+    cells = {label: figures.accuracy(panel, panel.outcomes[label]) for label in RULES}
+    assert {label: text for label, (_, text) in cells.items()} == {
+        "readout": "0.50",
+        "lra": "0.21",
+        "lra + Ω": "0.82",
+    }
+    assert cells["lra"][0] == 0, "chance is 0.25"
+    assert cells["lra + Ω"][0] == pytest.approx((0.82 - 0.25) / 0.75, abs=2e-3)
+    sooner, later, never = (
+        figures.soon(panel, panel.outcomes[label]) for label in ("lra", "lra + Ω", "readout")
+    )
+    assert (sooner, later[1], never) == ((1.0, "10"), "20", (0.0, "-")), "checks are 10 iterations apart"
+    assert 0.1 <= later[0] < 1

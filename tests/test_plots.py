@@ -97,8 +97,8 @@ def draw_everything(generator):
     plots.estimate_dots(
         panels[0], {label: iqm_interval(x, generator) for label, x in scores.items()}, LOOKS, scores
     )
-    plots.share_cells(
-        panels[1], list(LOOKS), ["20", "30"], [[wilson_interval(n, 10), None] for n in range(len(LOOKS))]
+    plots.shaded_cells(
+        panels[1], list(LOOKS), ["20", "30"], [[(n / 10, f"{n}/10"), None] for n in range(len(LOOKS))]
     )
     control = dict(enumerate(scores["readout"]))
     paired = {label: paired_difference(dict(enumerate(x)), control, generator) for label, x in scores.items()}
@@ -212,9 +212,9 @@ def test_an_estimate_without_interval_is_a_dot(axes):
     assert written(axes) == ["0.80 (n = 1)"]
 
 
-def test_cells_give_their_counts_and_what_was_not_run_is_hatched(axes):
-    shares = [[wilson_interval(0, 7), None], [wilson_interval(3, 7), wilson_interval(7, 7)]]
-    assert plots.share_cells(axes, ["lra", "bptt"], ["20", "30"], shares) is axes
+def test_cells_have_their_texts_and_what_was_not_run_is_hatched(axes):
+    cells = [[(0.0, "0/7"), None], [(3 / 7, "3/7"), (1.0, "7/7")]]
+    assert plots.shaded_cells(axes, ["lra", "bptt"], ["20", "30"], cells) is axes
     assert {text.get_text(): text.get_position() for text in axes.texts} == {
         "0/7": (0.5, 0.5),
         "3/7": (0.5, 1.5),
