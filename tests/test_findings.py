@@ -531,10 +531,10 @@ def test_what_omega_does_is_told_where_both_were_run() -> None:
     given = found(asked, dict.fromkeys([*labels, "omega"], MIDDLE), **solving)
     # three places of five seeds each: at T = 30 of temporal order lra was not run
     assert omega_tally(labels, given) == (
-        "runs that solved their task: lra 9 with and 3 without, of 15 each (T = 20 and 30)."
+        "runs that solved their task: lra 9 with and 3 without, of 15 each (T = 20 and 30)"
     )
     without = [label for label in labels if label != "lra + Ω"]
-    assert omega_tally(without, given) == "no rule was run both ways."
+    assert omega_tally(without, given) == "no rule was run both ways"
 
 
 def test_how_far_each_rule_reaches() -> None:

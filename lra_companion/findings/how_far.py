@@ -92,8 +92,8 @@ def omega_tally(labels: Sequence[str], found: Sequence[Panel]) -> str:
         lengths = listed([str(length) for length in sorted({panel.sequence_length for panel in both})])
         clauses.append(f"{control} {solved[0]} with and {solved[1]} without, of {of} each (T = {lengths})")
     if not clauses:
-        return "no rule was run both ways."
-    return f"runs that solved their task: {'; '.join(clauses)}."
+        return "no rule was run both ways"
+    return f"runs that solved their task: {'; '.join(clauses)}"
 
 
 def solved_table(labels: Sequence[str], found: Sequence[Panel]) -> pd.DataFrame:
