@@ -18,7 +18,7 @@ from lra_companion.experiments.when_it_works import RECOMMENDED, TargetSteps, Va
 from lra_companion.findings.decay import DecayComparison
 from lra_companion.findings.when_it_works import RIGHT_ANGLE, Angles, Map, Results, iterations_needed
 from lra_companion.gradient_pictures import profile
-from lra_companion.plots import BLUE, GREEN, INK, PAPER, RED, SHARES, Look
+from lra_companion.plots import BLUE, GREEN, PAPER, RED, SHARES, Look, ink_on
 from lra_companion.reporting import TASK_TITLES
 from lra_companion.statistics import interquartile_band
 
@@ -62,8 +62,15 @@ def phase_map(
     for row, column in np.ndindex(*cells.accuracy.shape):
         value = cells.accuracy[row, column]
         text = SOLVED if cells.solved[row, column] else f"{100 * value:.0f}"
-        color = PAPER if norm(value) > 0.5 else INK
-        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=color, fontsize=8)
+        axes.text(
+            column + 0.5,
+            row + 0.5,
+            text,
+            ha="center",
+            va="center",
+            color=ink_on(float(norm(value))),
+            fontsize=8,
+        )
     axes.set_title(cells.variant.label, fontsize=9)
     axes.set_xticks(np.arange(len(step_sizes)) + 0.5, [f"{size:g}" for size in step_sizes], fontsize=8)
     axes.set_yticks(

@@ -209,13 +209,19 @@ def shaded_cells(axes: Axes, rows: Names, columns: Names, cells: Sequence[Sequen
             axes.add_patch(Rectangle((column, row), 1, 1, **hatched))
         else:
             shade, text = cell
-            color = PAPER if shade > 0.5 else INK
-            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=color, fontsize=9)
+            axes.text(
+                column + 0.5, row + 0.5, text, ha="center", va="center", color=ink_on(shade), fontsize=9
+            )
     axes.set(ylim=(len(rows), 0), yticks=np.arange(len(rows)) + 0.5, yticklabels=rows)
     axes.set(xlim=(0, len(columns)), xticks=np.arange(len(columns)) + 0.5, xticklabels=columns)
     axes.grid(visible=False)
     axes.tick_params(length=0)
     return axes
+
+
+def ink_on(shade: float) -> str:
+    """The colour of text on a shade of SHARES: dark as long as that is the easier to read."""
+    return PAPER if shade > 0.75 else INK
 
 
 def paired_differences(axes: Axes, comparisons: Mapping[str, PairedDifference], looks: Looks) -> Axes:

@@ -206,6 +206,13 @@ def test_dots_show_estimate_interval_and_seeds(axes):
     assert axes.yaxis_inverted()  # the first condition on top
 
 
+def test_text_on_a_shade_is_as_legible_as_it_can_be():
+    """Paper on ink has a contrast of about 15, so that on the worst of grounds the better of the two has its root."""
+    for shade in np.linspace(0, 1, 41):
+        ground = plots.SHARES(shade)[:3]
+        assert contrast(plots.ink_on(shade), ground) > 3.8, shade
+
+
 def test_an_estimate_without_interval_is_a_dot(axes):
     plots.estimate_dots(axes, {"readout": Estimate(0.8, np.nan, np.nan, 0.95, 1)}, LOOKS)
     assert len(axes.get_lines()) == 1
