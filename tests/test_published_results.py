@@ -8,7 +8,7 @@ from lra_companion import ResultStore, profiles, train
 from lra_companion.experiments import HowFarParameters
 from lra_companion.fidelity import MEASURED_FOLDER
 from lra_companion.findings.baselines import solves
-from lra_companion.findings.comparison import by_task, panels
+from lra_companion.findings.comparison import Panel, by_task, panels
 from lra_companion.store import environment
 from lra_companion.training import RunResult
 from lra_companion.tuning import TRIALS, candidates, chosen, searches, trial
@@ -37,14 +37,21 @@ def test_no_file_is_damaged_or_of_another_method(store: str) -> None:
         assert len(list(ResultStore(folder).load_all())) == len(files) > 0
 
 
-def test_no_rule_stops_short_of_a_length_that_it_might_solve() -> None:
-    """Of the lengths that rules were taken to, only those may be left out that follow on a failure, as the page says."""
+@pytest.fixture(scope="module")
+def reach() -> tuple[HowFarParameters, list[Panel]]:
+    """The chapter that asks how far, under the profile paper."""
     parameters = profiles.parameters_of(HowFarParameters.chapter, "paper", {}, ".", 1)
     assert isinstance(parameters, HowFarParameters)
     store = ResultStore(PUBLISHED / "paper")
-    found = panels(
-        parameters, [result for run in parameters.runs() if (result := store.get(run)) is not None]
-    )
+    results = [result for run in parameters.runs() if (result := store.get(run)) is not None]
+    return parameters, panels(parameters, results)
+
+
+def test_no_rule_stops_short_of_a_length_that_it_might_solve(
+    reach: tuple[HowFarParameters, list[Panel]],
+) -> None:
+    """Of the lengths that rules were taken to, only those may be left out that follow on a failure, as the page says."""
+    parameters, found = reach
     searched = [condition.label for condition in parameters.conditions() if condition.preset is None]
     synthetic = [panel for panel in found if panel.task in parameters.tasks]
     longest = max(panel.sequence_length for panel in synthetic if panel.outcomes.keys() & searched)
@@ -52,6 +59,20 @@ def test_no_rule_stops_short_of_a_length_that_it_might_solve() -> None:
         for label in searched:
             (*_, last) = [panel for panel in of_task if label in panel.outcomes]
             assert last.sequence_length == longest or not solves(last, label), (label, last.title)
+
+
+def test_readme_says_of_reach_what_the_runs_say(reach: tuple[HowFarParameters, list[Panel]]) -> None:
+    at_100 = {panel.task: panel.outcomes for panel in reach[1] if panel.sequence_length == 100}
+
+    def solved(label: str) -> dict[str, float]:
+        return {task: outcomes[label].solved.value for task, outcomes in at_100.items()}
+
+    assert set(solved("lra, per example + Ω").values()) == {1.0}, "it solves all three on every seed"
+    preset = solved("lra, recommended")
+    assert preset["temporal_order"] == preset["temporal_order_3bit"] == 1.0, "on every seed tried"
+    assert 0.5 < preset["random_permutation"] < 1.0, "on most seeds"
+    bptt = solved("bptt, clipped + Ω")
+    assert bptt["random_permutation"] == 1.0 and bptt["temporal_order"] <= 0.2, "hardly ever"
 
 
 @pytest.mark.parametrize("profile", profiles.PUBLISHED_PROFILES)
