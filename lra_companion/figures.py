@@ -25,9 +25,6 @@ Pairs = Mapping[str, tuple[str, str]]
 Series = Mapping[str, Sequence[str]]
 _RULES = CONDITION_STYLES | {
     "bptt, clipped": Look(GREEN, "-.", "H"),
-    # Presets, which have an Ω of their own.
-    "lra, recommended": Look(BLUE, "-", "s", filled=True),
-    "lra, paper": Look(RED, "-", "o", filled=True),
 }
 _FURTHER = [
     *((BLUE, "^"), (RED, "v"), (GREEN, "d"), (PURPLE, "p"), (BROWN, "h")),
@@ -194,7 +191,7 @@ def draw_cells(
 
 def solved(_: Panel, outcome: Outcome) -> Cell:
     """How many of the seeds solved the task: the more, the darker."""
-    return outcome.solved.value, outcome.solved.tally.replace(" of ", "/")
+    return outcome.solved.value, f"{outcome.solved.count}/{outcome.solved.n}"
 
 
 def accuracy(panel: Panel, outcome: Outcome) -> Cell:

@@ -62,15 +62,8 @@ def phase_map(
     for row, column in np.ndindex(*cells.accuracy.shape):
         value = cells.accuracy[row, column]
         text = SOLVED if cells.solved[row, column] else f"{100 * value:.0f}"
-        axes.text(
-            column + 0.5,
-            row + 0.5,
-            text,
-            ha="center",
-            va="center",
-            color=ink_on(float(norm(value))),
-            fontsize=8,
-        )
+        color = ink_on(float(norm(value)))
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=color, fontsize=8)
     axes.set_title(cells.variant.label, fontsize=9)
     axes.set_xticks(np.arange(len(step_sizes)) + 0.5, [f"{size:g}" for size in step_sizes], fontsize=8)
     axes.set_yticks(

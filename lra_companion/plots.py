@@ -209,9 +209,8 @@ def shaded_cells(axes: Axes, rows: Names, columns: Names, cells: Sequence[Sequen
             axes.add_patch(Rectangle((column, row), 1, 1, **hatched))
         else:
             shade, text = cell
-            axes.text(
-                column + 0.5, row + 0.5, text, ha="center", va="center", color=ink_on(shade), fontsize=9
-            )
+            color = ink_on(shade)
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=color, fontsize=9)
     axes.set(ylim=(len(rows), 0), yticks=np.arange(len(rows)) + 0.5, yticklabels=rows)
     axes.set(xlim=(0, len(columns)), xticks=np.arange(len(columns)) + 0.5, xticklabels=columns)
     axes.grid(visible=False)

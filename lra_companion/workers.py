@@ -61,10 +61,9 @@ def _undisturbed() -> Generator[None]:
         yield
         return
     heard: list[tuple[int, FrameType | None]] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    own = {
-        number: handler for number, handler in handlers.items() if callable(handler)
-    }  # others are not Python's
+    requests = (signal.SIGINT, signal.SIGTERM)
+    # a handler that cannot be called is not Python's
+    own = {number: handler for number in requests if callable(handler := signal.getsignal(number))}
     for number in own:
         signal.signal(number, lambda *what: heard.append(what))
     try:

@@ -172,4 +172,6 @@ def test_cells_are_shaded_by_how_well_and_how_soon() -> None:
         figures.soon(panel, panel.outcomes[label]) for label in ("lra", "lra + Ω", "readout")
     )
     assert (sooner, later[1], never) == ((1.0, "10"), "20", (0.0, "-")), "checks are 10 iterations apart"
-    assert 0.1 <= later[0] < 1
+    assert later[0] == pytest.approx(1 - 0.9 / 2), (
+        "the second of four checks is half way on a logarithmic scale"
+    )

@@ -75,11 +75,10 @@ class ComparisonParameters(TrainingParameters):
     def _consistent(self) -> Self:
         each_length_fits(self.problems())
         labels = [condition.label for condition in self.conditions()]
-        tasks = dict.fromkeys(task for task, _ in self.problems())
         if repeated := {label for label in labels if labels.count(label) > 1}:
             raise ValueError(f"conditions asked for twice: {', '.join(sorted(repeated))}")
         for pattern in self.only_lengths:
-            if not any(_matches(pattern, task, label) for task in tasks for label in labels):
+            if not any(_matches(pattern, task, label) for task, _ in self.problems() for label in labels):
                 raise ValueError(
                     f"only_lengths: {pattern!r} matches no condition; known are {', '.join(labels)}"
                 )

@@ -83,9 +83,9 @@ def omega_tally(labels: Sequence[str], found: Sequence[Panel]) -> str:
     """
     clauses = []
     for treated in labels:
-        control, omega, _ = treated.rpartition(" + Ω")
-        both = [panel for panel in found if omega and {control, treated} <= panel.outcomes.keys()]
-        if not both:
+        control = treated.removesuffix(" + Ω")
+        both = [panel for panel in found if {control, treated} <= panel.outcomes.keys()]
+        if control == treated or not both:
             continue
         solved = [sum(panel.outcomes[label].solved.count for panel in both) for label in (treated, control)]
         of = sum(panel.outcomes[control].solved.n for panel in both)
