@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
@@ -82,11 +83,12 @@ def style() -> None:
     mpl.rc("svg", hashsalt="lra-companion", fonttype="path")
 
 
-def show_as_svg() -> None:
-    """Let a notebook show its figures as SVG without a date in them."""
+def show_whole() -> None:
+    """Let a notebook show its figures as SVG, without a date in them, and its tables with all their rows."""
     from matplotlib_inline.backend_inline import set_matplotlib_formats  # wants IPython, which a notebook has
 
     set_matplotlib_formats("svg", metadata={"Date": None})
+    pd.set_option("display.max_rows", None)
 
 
 def condition_look(learner: str, strength: float = 0.0, strengths: Sequence[float] = ()) -> Look:

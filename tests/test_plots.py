@@ -9,6 +9,7 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.patches import Rectangle
@@ -403,11 +404,16 @@ def test_svg_is_the_same_twice():
     assert all(b"<text" not in picture and b"dc:date" not in picture for picture in first)
 
 
-def test_notebooks_get_svg_without_a_date(monkeypatch):
+def test_notebooks_get_svg_without_a_date_and_tables_with_all_rows(monkeypatch):
     asked = []
     monkeypatch.setattr(
         "matplotlib_inline.backend_inline.set_matplotlib_formats",
         lambda *formats, **settings: asked.append((formats, settings)),
     )
-    plots.show_as_svg()
+    table = pd.DataFrame({"row": range(200)})
+    with pd.option_context("display.max_rows", 60):
+        assert "200 rows" in table._repr_html_()
+        plots.show_whole()
+        shown = table._repr_html_()
     assert asked == [(("svg",), {"metadata": {"Date": None}})]
+    assert "200 rows" not in shown and "<td>100</td>" in shown
