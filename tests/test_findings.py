@@ -30,6 +30,7 @@ from lra_companion.findings import (
     places_sentence,
     regularisation_differences,
     regularisation_finding,
+    shortfalls,
     solved_table,
     strength_series,
     summary,
@@ -535,6 +536,20 @@ def test_what_omega_does_is_told_where_both_were_run() -> None:
     )
     without = [label for label in labels if label != "lra + Ω"]
     assert omega_tally(without, given) == "no rule was run both ways"
+
+
+def test_how_seeds_ended_that_did_not_solve_their_task() -> None:
+    """One diverged, one given up, two at the end, of which one had not moved from 0; one solved it."""
+    asked = how_far(rules=["lra"], sgd_rules=[], sequence_lengths=[20])
+    scores = {"readout": MIDDLE, "lra": [0.3, 0.9, 0.0, 0.5, 1.0]}
+    ends = {"lra_1": ("diverged", 20), "lra_2": ("stalled", 10), "lra_5": ("solved", 10)}
+    assert shortfalls("lra", found(asked, scores, **ends)) == (
+        "4 of 5 on temporal order, T = 20 (1 given up, 1 diverged, and 2 at the last iteration, 1 of them still rising; test "
+        "accuracy 0.000 to 0.900)"
+    )
+    assert shortfalls("lra, normalised", found(asked, scores)) == "none was run"
+    solved = {f"lra_{seed}": ("solved", 10) for seed in SEEDS}
+    assert shortfalls("lra", found(asked, scores, **solved)) == "all of them did"
 
 
 def test_how_far_each_rule_reaches() -> None:

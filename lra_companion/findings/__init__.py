@@ -8,7 +8,7 @@ from __future__ import annotations
 from lra_companion.findings.baselines import baselines_finding, longest_solved
 from lra_companion.findings.clipping import clipping_effects, clipping_finding, clipping_series
 from lra_companion.findings.comparison import Panel, by_task, in_focus, panels, summary
-from lra_companion.findings.how_far import how_far_finding, omega_tally, solved_table
+from lra_companion.findings.how_far import how_far_finding, omega_tally, shortfalls, solved_table
 from lra_companion.findings.losses import losses_finding
 from lra_companion.findings.outcomes import Outcome
 from lra_companion.findings.regularisation import (
@@ -77,6 +77,7 @@ __all__ = [
     "regularisation_differences",
     "regularisation_finding",
     "released_panels",
+    "shortfalls",
     "solved_table",
     "strength_series",
     "summary",

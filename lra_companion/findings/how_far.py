@@ -9,7 +9,7 @@ import pandas as pd
 from lra_companion.experiments.how_far import PLAIN, RULES, preset_label
 from lra_companion.findings.baselines import longest_solved, solves
 from lra_companion.findings.comparison import Panel, by_task
-from lra_companion.findings.outcomes import listed
+from lra_companion.findings.outcomes import Outcome, listed
 from lra_companion.reporting import TASK_TITLES
 
 UNDER_THE_MEAN, WHOLE_STEPS = "LRA under the mean", "LRA per example or normalised"
@@ -94,6 +94,34 @@ def omega_tally(labels: Sequence[str], found: Sequence[Panel]) -> str:
     if not clauses:
         return "no rule was run both ways"
     return f"runs that solved their task: {'; '.join(clauses)}"
+
+
+def shortfalls(label: str, found: Sequence[Panel]) -> str:
+    """How the seeds of a rule ended that did not solve their task: given up for want of progress or at the last iteration, with
+    which accuracy, and whether those that went to the end were still rising.
+    """
+    outcomes = [(panel, panel.outcomes[label]) for panel in found if label in panel.outcomes]
+    clauses = [_shortfall(panel, outcome) for panel, outcome in outcomes if outcome.unsolved]
+    return "; ".join(clauses) if clauses else "all of them did" if outcomes else "none was run"
+
+
+def _shortfall(panel: Panel, outcome: Outcome) -> str:
+    accuracies = [outcome.scores[seed] for seed in outcome.unsolved]
+    ended = list(outcome.unsolved.values())
+    words = {"stalled": "given up", "diverged": "diverged"}
+    ways = [f"{ended.count(status)} {word}" for status, word in words.items() if status in ended]
+    to_the_end = [
+        list(outcome.scores).index(seed) for seed, how in outcome.unsolved.items() if how == "max_iterations"
+    ]
+    if to_the_end:
+        checks = outcome.curves.matrix[to_the_end]
+        third = max(checks.shape[1] // 3, 1)
+        rising = checks[:, -third:].mean(axis=1) > checks[:, -2 * third : -third].mean(axis=1)
+        ways.append(f"{len(to_the_end)} at the last iteration, {rising.sum()} of them still rising")
+    return (
+        f"{len(ended)} of {outcome.solved.n} on {panel.title} ({listed(ways)}; test accuracy {min(accuracies):.3f} to "
+        f"{max(accuracies):.3f})"
+    )
 
 
 def solved_table(labels: Sequence[str], found: Sequence[Panel]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lra_companion.config import RunConfig
 from lra_companion.reporting import condition
+from lra_companion.runs import Status
 from lra_companion.statistics import (
     Curves,
     Estimate,
@@ -26,7 +27,8 @@ BOOTSTRAP_SEED = 0
 @dataclass(frozen=True)
 class Outcome:
     """One condition's runs on one task and length. accuracy: interquartile mean on the test set; scores: test accuracy of each
-    seed. needed: each seed's iterations until it had solved the task, and all that were allowed where it did not.
+    seed. needed: each seed's iterations until it had solved the task, and all that were allowed where it did not. unsolved:
+    how each seed ended that did not.
 
     config: of its first run. milliseconds: per iteration, of the median run. clipped: share of steps that eq. 3 rescaled, the
     mean over all checks that recorded it; None where none did.
@@ -37,6 +39,7 @@ class Outcome:
     learner: str
     scores: dict[int, float]
     needed: dict[int, int]
+    unsolved: dict[int, Status]
     accuracy: Estimate
     solved: Estimate
     diverged: int
@@ -72,6 +75,7 @@ def outcome_of(
             result.config.seed: result.iterations if result.solved else result.config.protocol.max_iterations
             for result in results
         },
+        unsolved={result.config.seed: result.status for result in results if not result.solved},
         accuracy=iqm_interval([result.test_accuracy for result in results], generator),
         solved=wilson_interval(sum(solved), len(results)),
         diverged=sum(diverged),
