@@ -354,6 +354,18 @@ def test_clipping_that_bites() -> None:
     assert table.loc["readout", "steps clipped"] == ""
 
 
+def test_what_clipping_solves_is_counted_by_mode() -> None:
+    asked = clipping()
+    scores = dict.fromkeys([condition.label for condition in asked.conditions()], MIDDLE) | {"omega": MIDDLE}
+    solving = {f"lra, normalise, c = 1_{seed}": ("solved", 10) for seed in SEEDS[:3]}
+    solving |= {f"lra, normalise, c = 0.1_{seed}": ("solved", 10) for seed in SEEDS[:2]}
+    solving |= {f"lra + Ω, not clipped_{seed}": ("solved", 10) for seed in SEEDS}
+    assert clipping_finding(asked, found(asked, scores, **solving)).endswith(
+        "and at least half of the seeds solved the task in 1 of 2 cases without clipping, 0 of 4 cases with mode clip, and "
+        "1 of 4 cases with mode normalise."
+    )
+
+
 def test_the_series_of_clipping_start_without_it() -> None:
     levels, series = clipping_series(clipping(clip_norms=[1.0, 0.0]))
     assert levels == ["off", "1"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from lra_companion.experiments import ClippingParameters
 from lra_companion.experiments.clipping import CLIPPED_RULES, clip_label
+from lra_companion.findings.baselines import solves
 from lra_companion.findings.comparison import Panel
 from lra_companion.findings.outcomes import listed
 from lra_companion.statistics import Estimate
@@ -68,7 +69,9 @@ def clipping_series(parameters: ClippingParameters) -> tuple[list[str], dict[str
 
 
 def clipping_finding(parameters: ClippingParameters, found: Sequence[Panel]) -> str:
-    """Two sentences for the top of the chapter: how often eq. 3 acts at the common c, and whether clipping changes anything."""
+    """Two sentences for the top of the chapter: how often eq. 3 acts at the common c; whether clipping changes anything, and
+    whether a task is solved with it.
+    """
     common = [
         f"{np.mean(shares):.1%} of the steps of {rule}"
         for rule in CLIPPED_RULES
@@ -90,8 +93,26 @@ def clipping_finding(parameters: ClippingParameters, found: Sequence[Panel]) -> 
     largest = max(effects, key=lambda effect: abs(effect.difference.value))
     return (
         f"{first} Against no clipping, accuracy on unseen sequences changed clearly {listed(clauses)}; "
-        f"the largest difference was {largest.difference:.2f} ({largest.label}, on {largest.panel.title})."
+        f"the largest difference was {largest.difference:.2f} ({largest.label}, on {largest.panel.title}), and at least "
+        f"half of the seeds solved the task in {listed(_solved(parameters, found))}."
     )
+
+
+def _solved(parameters: ClippingParameters, found: Sequence[Panel]) -> list[str]:
+    """In how many cases at least half of the seeds solved the task, without clipping and in each mode."""
+    cases = {"without clipping": [clip_label(rule, "clip", 0.0) for rule in CLIPPED_RULES]}
+    for mode in parameters.clip_modes:
+        cases[f"with mode {mode}"] = [
+            clip_label(rule, mode, norm)
+            for rule in CLIPPED_RULES
+            for norm in parameters.clip_norms
+            if norm > 0
+        ]
+    clauses = []
+    for name, labels in cases.items():
+        answers = [solves(panel, label) for panel in found for label in labels if label in panel.outcomes]
+        clauses.append(f"{sum(answers)} of {len(answers)} cases {name}")
+    return clauses
 
 
 def _shares(found: Sequence[Panel], label: str) -> list[float]:
