@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lra_companion import ResultStore, profiles, train
-from lra_companion.experiments import HowFarParameters
+from lra_companion.experiments import ClippingParameters, ComparisonParameters, HowFarParameters
 from lra_companion.fidelity import MEASURED_FOLDER
 from lra_companion.findings.baselines import solves
 from lra_companion.findings.comparison import Panel, by_task, panels
@@ -35,18 +35,23 @@ def test_no_file_is_damaged_or_of_another_method(store: str) -> None:
     assert len(list(ResultStore(PUBLISHED / store).load_all())) == len(files) > 0
 
 
-@pytest.fixture(scope="module")
-def reach() -> tuple[HowFarParameters, list[Panel]]:
-    """The chapter that asks how far, under the profile paper."""
-    parameters = profiles.parameters_of(HowFarParameters.chapter, "paper", {}, ".", 1)
-    assert isinstance(parameters, HowFarParameters)
+def published(chapter: str) -> tuple[ComparisonParameters, list[Panel]]:
+    """A comparison under the profile paper, and its panels."""
+    parameters = profiles.parameters_of(chapter, "paper", {}, ".", 1)
+    assert isinstance(parameters, ComparisonParameters)
     store = ResultStore(PUBLISHED / "paper")
     results = [result for run in parameters.runs() if (result := store.get(run)) is not None]
     return parameters, panels(parameters, results)
 
 
+@pytest.fixture(scope="module")
+def reach() -> tuple[ComparisonParameters, list[Panel]]:
+    """The chapter that asks how far."""
+    return published(HowFarParameters.chapter)
+
+
 def test_no_rule_stops_short_of_a_length_that_it_might_solve(
-    reach: tuple[HowFarParameters, list[Panel]],
+    reach: tuple[ComparisonParameters, list[Panel]],
 ) -> None:
     """Of the lengths that rules were taken to, only those may be left out that follow on a failure, as the page says."""
     parameters, found = reach
@@ -59,7 +64,7 @@ def test_no_rule_stops_short_of_a_length_that_it_might_solve(
             assert last.sequence_length == longest or not solves(last, label), (label, last.title)
 
 
-def test_readme_says_of_reach_what_the_runs_say(reach: tuple[HowFarParameters, list[Panel]]) -> None:
+def test_readme_says_of_reach_what_the_runs_say(reach: tuple[ComparisonParameters, list[Panel]]) -> None:
     at_100 = {panel.task: panel.outcomes for panel in reach[1] if panel.sequence_length == 100}
 
     def solved(label: str) -> dict[str, float]:
@@ -78,8 +83,20 @@ def test_readme_says_of_reach_what_the_runs_say(reach: tuple[HowFarParameters, l
     assert ours is not None and theirs is not None and theirs < ours, "sooner"
 
 
+def test_readme_says_of_normalising_what_the_runs_say() -> None:
+    parameters, found = published(ClippingParameters.chapter)
+    assert isinstance(parameters, ClippingParameters)
+    assert sum(norm > 0 for norm in parameters.clip_norms) == 4 and parameters.sequence_lengths == [30]
+    assert [panel.task for panel in found] == ["random_permutation", "temporal_order", "temporal_order_3bit"]
+    for panel in found:
+        solved = {label: panel.outcomes[label].solved.value for label in panel.outcomes if "Ω" not in label}
+        normalised = [share for label, share in solved.items() if "normalise" in label]
+        assert max(normalised) == 1.0, panel.title
+        assert sum(solved.values()) == sum(normalised), panel.title
+
+
 def test_the_derivation_says_of_the_regulariser_what_the_runs_say(
-    reach: tuple[HowFarParameters, list[Panel]],
+    reach: tuple[ComparisonParameters, list[Panel]],
 ) -> None:
     """It helps LRA per example, and not where target steps are normalised."""
 
