@@ -197,7 +197,8 @@ CLAIMS: tuple[Claim, ...] = (
 )
 """The abstract's claims, then the aims of this book. Differences are within seeds, interquartile means with 95 % bootstrap
 intervals over seeds. Both sides of one had the same search for their settings; what the chapter on the released code trains has
-settings of the public code's own grid, and the preset was chosen from the trials of such a search.
+settings of the public code's own grid (the control a rate that was searched), and the preset was chosen from the trials of a
+search.
 """
 
 

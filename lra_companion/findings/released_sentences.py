@@ -78,7 +78,7 @@ def protocol_sentences(found: Sequence[Fidelity]) -> str:
     ]
     return (
         f"The released start changes the accuracy of trained networks by {listed(start)}. The best accuracy on the deciding "
-        f"set exceeds that on a fresh one by {listed(chosen)}. Without the guard runs of the public code with Ω end in NaN: "
+        f"set exceeds that on a fresh one by {listed(chosen)}. Without the guard runs of lra_released with Ω end in NaN: "
         f"{listed(ended)}."
     )
 
@@ -95,12 +95,12 @@ def _clear_effects(found: Fidelity) -> str:
 
 
 def clipping_sentence(parameters: ReleasedCodeParameters, panels: Sequence[Panel]) -> str:
-    """What clipping does to the public code without Ω, from ``released_panels``."""
+    """What clipping does to ``lra_released`` without Ω, from ``released_panels``."""
     changes = [
         f"{panel.difference('lra_released', UNCLIPPED).iqm:.2f} on {TASK_TITLES[panel.task]}"
         for panel in panels
     ]
     return (
-        f"Without Ω, clipping at c = {parameters.clip_norm:.15g} changed the test accuracy of the public code, against no "
+        f"Without Ω, clipping at c = {parameters.clip_norm:.15g} changed the test accuracy of lra_released, against no "
         f"clipping, by {listed(changes)}."
     )
