@@ -1,5 +1,6 @@
 """08_released_code: the runs it asks for, and its table and sentences on results made by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -307,12 +308,19 @@ def test_the_public_code_s_own_runs_stand_beside_ours() -> None:
         changed(VALUES | {"inner_steps": 10}, "settings.temporal_order.learning_rate", 0.1)
     )
     runs, measured = made(same)
+    high = same.end_run("lra_released", "random_permutation", 0.0, same.seeds[0])
+    runs = [
+        replace(run, history=[*run.history, {"iteration": 30, "validation_accuracy": 0.9}])
+        if run.config == high
+        else run
+        for run in runs
+    ]
     table = reference_table(same, fidelity_of(same, runs, measured))
     rows = table.to_dict("records")
     best = "its best accuracy, and where in our range"
     assert [(r["task"], r["α"], r["Ω guarded"], r[best]) for r in rows] == [
         ("random permutation", "0.1", "no", "1.00, above"),
-        ("random permutation", "0", "no", "0.65, above"),
+        ("random permutation", "0", "no", "0.65, within"),
         ("temporal order", "0.1", "yes", "0.94, above"),
         ("temporal order", "0.1", "no", "0.24, below"),
         ("temporal order", "0", "no", "0.80, above"),

@@ -94,25 +94,21 @@ def clipping_finding(parameters: ClippingParameters, found: Sequence[Panel]) -> 
     return (
         f"{first} Against no clipping, accuracy on unseen sequences changed clearly {listed(clauses)}; "
         f"the largest difference was {largest.difference:.2f} ({largest.label}, on {largest.panel.title}), and at least "
-        f"half of the seeds solved the task in {listed(_solved(parameters, found))}."
+        f"half of the seeds solved the task in {listed(_solved(effects, found))}."
     )
 
 
-def _solved(parameters: ClippingParameters, found: Sequence[Panel]) -> list[str]:
+def _solved(effects: Sequence[ClippingEffect], found: Sequence[Panel]) -> list[str]:
     """In how many cases at least half of the seeds solved the task, without clipping and in each mode."""
-    cases = {"without clipping": [clip_label(rule, "clip", 0.0) for rule in CLIPPED_RULES]}
-    for mode in parameters.clip_modes:
-        cases[f"with mode {mode}"] = [
-            clip_label(rule, mode, norm)
-            for rule in CLIPPED_RULES
-            for norm in parameters.clip_norms
-            if norm > 0
-        ]
-    clauses = []
-    for name, labels in cases.items():
-        answers = [solves(panel, label) for panel in found for label in labels if label in panel.outcomes]
-        clauses.append(f"{sum(answers)} of {len(answers)} cases {name}")
-    return clauses
+    free = [clip_label(rule, "clip", 0.0) for rule in CLIPPED_RULES]
+    cases = {
+        "without clipping": [(panel, label) for panel in found for label in free if label in panel.outcomes]
+    }
+    for effect in effects:
+        cases.setdefault(f"with mode {effect.mode}", []).append((effect.panel, effect.label))
+    return [
+        f"{sum(solves(*case) for case in each)} of {len(each)} cases {name}" for name, each in cases.items()
+    ]
 
 
 def _shares(found: Sequence[Panel], label: str) -> list[float]:

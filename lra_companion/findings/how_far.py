@@ -98,7 +98,8 @@ def omega_tally(labels: Sequence[str], found: Sequence[Panel]) -> str:
 
 def shortfalls(label: str, found: Sequence[Panel]) -> str:
     """How the seeds of a rule ended that did not solve their task: given up for want of progress or at the last iteration, with
-    which accuracy, and whether those that went to the end were still rising.
+    which accuracy, and whether those that went to the end were still rising: better on the last third of their checks than on
+    the third before.
     """
     outcomes = [(panel, panel.outcomes[label]) for panel in found if label in panel.outcomes]
     clauses = [_shortfall(panel, outcome) for panel, outcome in outcomes if outcome.unsolved]
@@ -111,7 +112,7 @@ def _shortfall(panel: Panel, outcome: Outcome) -> str:
     words = {"stalled": "given up", "diverged": "diverged"}
     ways = [f"{ended.count(status)} {word}" for status, word in words.items() if status in ended]
     to_the_end = [
-        list(outcome.scores).index(seed) for seed, how in outcome.unsolved.items() if how == "max_iterations"
+        row for row, seed in enumerate(outcome.scores) if outcome.unsolved.get(seed) == "max_iterations"
     ]
     if to_the_end:
         checks = outcome.curves.matrix[to_the_end]

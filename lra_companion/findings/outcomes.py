@@ -42,12 +42,16 @@ class Outcome:
     unsolved: dict[int, Status]
     accuracy: Estimate
     solved: Estimate
-    diverged: int
     curves: Curves
     solving: SolvingCurve
     config: RunConfig
     milliseconds: float
     clipped: float | None
+
+    @property
+    def diverged(self) -> int:
+        """How many of the seeds diverged."""
+        return list(self.unsolved.values()).count("diverged")
 
     @property
     def half_solved(self) -> int | None:
@@ -78,7 +82,6 @@ def outcome_of(
         unsolved={result.config.seed: result.status for result in results if not result.solved},
         accuracy=iqm_interval([result.test_accuracy for result in results], generator),
         solved=wilson_interval(sum(solved), len(results)),
-        diverged=sum(diverged),
         curves=curves_on_common_grid(
             [[row["iteration"] for row in result.history] for result in results],
             [[row["validation_accuracy"] for row in result.history] for result in results],
