@@ -185,8 +185,11 @@ def reference_table(parameters: ReleasedCodeParameters, found: Sequence[Fidelity
             ):
                 continue
             ours = each.outcomes[condition("lra_released", alpha)].curves.matrix.max(1)
-            best = float(row["best_validation_accuracy"])
-            side = "below" if best < min(ours) else "above" if best > max(ours) else "within"
+            # rounded as they are shown, or a row might contradict itself
+            best, low, high = (
+                round(float(value), 2) for value in (row["best_validation_accuracy"], min(ours), max(ours))
+            )
+            side = "below" if best < low else "above" if best > high else "within"
             at = row["first_at_9999"] or row["iterations"]
             rows.append(
                 {
@@ -195,7 +198,7 @@ def reference_table(parameters: ReleasedCodeParameters, found: Sequence[Fidelity
                     "Ω guarded": row["nan_guard"],
                     "public code": f"{_OUTCOMES[row['outcome']]}, {at} iterations",
                     "its best accuracy, and where in our range": f"{best:.2f}, {side}",
-                    f"lra_released, guarded, {parameters.max_iterations} iterations": f"{min(ours):.2f} to {max(ours):.2f}",
+                    f"lra_released, guarded, {parameters.max_iterations} iterations": f"{low:.2f} to {high:.2f}",
                 }
             )
     return pd.DataFrame(rows)
