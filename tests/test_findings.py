@@ -28,6 +28,7 @@ from lra_companion.findings import (
     omega_tally,
     panels,
     places_sentence,
+    real_data_finding,
     regularisation_differences,
     regularisation_finding,
     shortfalls,
@@ -593,6 +594,35 @@ def test_how_far_each_rule_reaches() -> None:
         "the median run makes 30 iterations in half a second"
     )
     assert table.loc[("readout", 30), "seconds"] == ""
+
+
+def test_what_carries_over_to_real_data() -> None:
+    rules: list[Any] = ["bptt", "bptt_clipped", "lra", "lra_normalised"]
+    groups = ["bptt_adam", "bptt_clipped_adam", "lra_adam", "lra_normalised_adam", "readout_adam"]
+    places = [
+        *settings_for(["temporal_order"], [20], groups),
+        *settings_for(["sequential_digits"], [8], groups),
+    ]
+    asked = how_far(rules=rules, sgd_rules=[], sequence_lengths=[20], digits_lengths=[8], settings=places)
+    labels = [condition.label for condition in asked.conditions()]
+    higher = [score + 0.1 for score in HIGH]
+    scores = {"readout": MIDDLE, "bptt": LOW, "bptt, clipped": higher, "lra": MIDDLE, "lra, normalised": HIGH}
+    given = found(asked, scores)
+    assert [panel.real for panel in given] == [False, True]
+    assert real_data_finding(labels, given[:0]) == "Real data were not read here."
+    text = real_data_finding(labels, given[1:])
+    one, other = (given[1].outcomes[label].accuracy for label in ("lra, normalised", "bptt, clipped"))
+    assert (round(one.value, 2), round(other.value, 2)) == (0.82, 0.92)
+    assert text == (
+        "Test accuracy on sequential digits, T = 8, of the most accurate LRA and backpropagation and of the readout: "
+        f"lra, normalised {one:.3f}; bptt, clipped {other:.3f}; readout 0.500 [0.500, 0.500]; within seeds LRA is behind "
+        "(difference -0.100 [-0.100, -0.100]). Clearly better than the readout: bptt, clipped; lra, normalised. Clearly worse: "
+        "bptt. Not clearly different from it: lra."
+    )
+    ahead = found(asked, scores | {"bptt, clipped": LOW})
+    assert "LRA is ahead (difference 0." in real_data_finding(labels, ahead[1:])
+    alone = real_data_finding(["readout", "lra"], given[1:])
+    assert "within seeds" not in alone and alone.endswith("0.500]. Not clearly different from it: lra.")
 
 
 def test_changed_helper_leaves_the_original_alone() -> None:

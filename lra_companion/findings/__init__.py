@@ -8,7 +8,13 @@ from __future__ import annotations
 from lra_companion.findings.baselines import baselines_finding, longest_solved
 from lra_companion.findings.clipping import clipping_effects, clipping_finding, clipping_series
 from lra_companion.findings.comparison import Panel, by_task, in_focus, panels, summary
-from lra_companion.findings.how_far import how_far_finding, omega_tally, shortfalls, solved_table
+from lra_companion.findings.how_far import (
+    how_far_finding,
+    omega_tally,
+    real_data_finding,
+    shortfalls,
+    solved_table,
+)
 from lra_companion.findings.losses import losses_finding
 from lra_companion.findings.outcomes import Outcome
 from lra_companion.findings.regularisation import (
@@ -73,6 +79,7 @@ __all__ = [
     "protocol_sentences",
     "readout_levels",
     "readout_sentence",
+    "real_data_finding",
     "reference_table",
     "regularisation_differences",
     "regularisation_finding",

@@ -31,6 +31,11 @@ class Panel:
         return f"{TASK_TITLES[self.task]}, T = {self.sequence_length}"
 
     @property
+    def real(self) -> bool:
+        """Whether its sequences are real data, not made by rule."""
+        return self.task == "sequential_digits"
+
+    @property
     def chance(self) -> float:
         """Accuracy of guessing."""
         return make_task(TaskConfig(name=self.task, sequence_length=self.sequence_length)).chance

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from lra_companion.experiments.comparison import READOUT
 from lra_companion.experiments.how_far import PLAIN, RULES, preset_label
 from lra_companion.findings.baselines import longest_solved, solves
 from lra_companion.findings.comparison import Panel, by_task
-from lra_companion.findings.outcomes import Outcome, listed
+from lra_companion.findings.outcomes import Outcome, direction, listed
 from lra_companion.reporting import TASK_TITLES
 
 UNDER_THE_MEAN, WHOLE_STEPS = "LRA under the mean", "LRA per example or normalised"
@@ -29,25 +30,38 @@ def how_far_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
     """Two sentences for the top of the chapter: the longest sequences that some rule of each kind solves; how many iterations
     the best strictly local one and the best backpropagation needed at the longest length that both solved.
     """
-    kinds: dict[str, list[str]] = {}
-    for label in labels:
-        if (of := kind(label)) is not None:
-            kinds.setdefault(of, []).append(label)
+    kinds = _by_kind(labels)
     tables = {of: longest_solved(members, found) for of, members in kinds.items()}
     clauses = [
         f"{of} {listed([_longest(table[task].tolist()) for task in table])}" for of, table in tables.items()
     ]
     tasks = listed([TASK_TITLES[panels[0].task] for panels in by_task(found)])
     first = f"Longest sequences that at least half of the seeds of some rule solved, on {tasks}: {'; '.join(clauses)}."
-    local = [*kinds.get(UNDER_THE_MEAN, []), *kinds.get(WHOLE_STEPS, [])]
-    exact = kinds.get(BACKPROPAGATION, [])
-    sooner = [clause for panels in by_task(found) if (clause := _race(panels, local, exact))]
+    sooner = [
+        clause
+        for panels in by_task(found)
+        if (clause := _race(panels, _local(labels), kinds.get(BACKPROPAGATION, [])))
+    ]
     if not sooner:
         return first
     return (
         f"{first} Iterations until half of the seeds had solved the task, at the longest length where both a strictly local "
         f"rule and backpropagation did: {'; '.join(sooner)}."
     )
+
+
+def _by_kind(labels: Sequence[str]) -> dict[str, list[str]]:
+    kinds: dict[str, list[str]] = {}
+    for label in labels:
+        if (of := kind(label)) is not None:
+            kinds.setdefault(of, []).append(label)
+    return kinds
+
+
+def _local(labels: Sequence[str]) -> list[str]:
+    """The strictly local rules among them."""
+    kinds = _by_kind(labels)
+    return [*kinds.get(UNDER_THE_MEAN, []), *kinds.get(WHOLE_STEPS, [])]
 
 
 def _longest(of_rules: Sequence[str]) -> str:
@@ -75,6 +89,41 @@ def _fastest(panel: Panel, labels: Sequence[str]) -> tuple[int, str] | None:
         if solves(panel, label) and (soon := panel.outcomes[label].half_solved) is not None
     ]
     return min(times) if times else None
+
+
+def real_data_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
+    """What carries over to real data: on each panel the most accurate LRA and backpropagation and how they differ, and which
+    rules are clearly better than the readout.
+    """
+    return (
+        " ".join(_on_real_data(labels, panel) for panel in found)
+        if found
+        else "Real data were not read here."
+    )
+
+
+def _on_real_data(labels: Sequence[str], panel: Panel) -> str:
+    def best(among: Sequence[str]) -> str | None:
+        present = [label for label in among if label in panel.outcomes]
+        return max(present, key=lambda label: panel.outcomes[label].accuracy.value, default=None)
+
+    rules = [label for label in labels if label in panel.outcomes and label != READOUT.label]
+    ours, exact = best(_local(rules)), best(_by_kind(rules).get(BACKPROPAGATION, []))
+    named = [label for label in (ours, exact, READOUT.label) if label is not None]
+    accuracies = "; ".join(f"{label} {panel.outcomes[label].accuracy:.3f}" for label in named)
+    text = f"Test accuracy on {panel.title}, of the most accurate LRA and backpropagation and of the readout: {accuracies}"
+    if ours is not None and exact is not None:
+        difference = panel.difference(ours, exact).iqm
+        word = direction(difference, "ahead", "behind", "neither clearly ahead nor behind")
+        text += f"; within seeds LRA is {word} (difference {difference:.3f})"
+    signs = {label: panel.clear(label, READOUT.label) for label in rules}
+    sides = {1: "Clearly better than the readout", -1: "Clearly worse", 0: "Not clearly different from it"}
+    standing = [
+        f"{words}: {'; '.join(those)}."
+        for sign, words in sides.items()
+        if (those := [label for label in rules if signs[label] == sign])
+    ]
+    return " ".join([f"{text}.", *standing])
 
 
 def omega_tally(labels: Sequence[str], found: Sequence[Panel]) -> str:
