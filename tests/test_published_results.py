@@ -84,6 +84,16 @@ def test_readme_says_of_reach_what_the_runs_say(reach: tuple[ComparisonParameter
     assert ours is not None and theirs is not None and theirs < ours, "sooner"
 
 
+def test_readme_says_of_real_data_what_the_runs_say(reach: tuple[ComparisonParameters, list[Panel]]) -> None:
+    (digits,) = [panel for panel in reach[1] if panel.real]
+    accuracy = {label: outcome.accuracy.value for label, outcome in digits.outcomes.items()}
+    whole = ["lra, per example", "lra, per example + Ω", "lra, normalised", "lra, normalised + Ω"]
+    exact = max(accuracy[label] for label in accuracy if label.startswith("bptt"))
+    assert all(0 < exact - accuracy[label] < 0.02 for label in whole), "close behind"
+    assert {digits.clear(label, "readout") for label in ("lra", "lra + Ω")} == {-1}, "below the control"
+    assert not any(outcome.solved.count for outcome in digits.outcomes.values()), "the page: out of reach"
+
+
 def test_readme_says_of_normalising_what_the_runs_say() -> None:
     parameters, found = published(ClippingParameters.chapter)
     assert isinstance(parameters, ClippingParameters)
