@@ -57,7 +57,7 @@ def test_no_rule_stops_short_of_a_length_that_it_might_solve(
     """Of the lengths that rules were taken to, only those may be left out that follow on a failure, as the page says."""
     parameters, found = reach
     searched = [condition.label for condition in parameters.conditions() if condition.preset is None]
-    synthetic = [panel for panel in found if panel.task in parameters.tasks]
+    synthetic = [panel for panel in found if not panel.real]
     longest = max(panel.sequence_length for panel in synthetic if panel.outcomes.keys() & searched)
     for of_task in by_task(synthetic):
         for label in searched:
@@ -86,16 +86,19 @@ def test_readme_says_of_reach_what_the_runs_say(reach: tuple[ComparisonParameter
 
 def test_readme_says_of_real_data_what_the_runs_say(reach: tuple[ComparisonParameters, list[Panel]]) -> None:
     (digits,) = [panel for panel in reach[1] if panel.real]
-    accuracy = {label: outcome.accuracy.value for label, outcome in digits.outcomes.items()}
-    assert digits.clear("lra, per example", "bptt") == 0, "as accurate"
-    assert max(accuracy.values()) == accuracy["bptt"], "which no backpropagation exceeds"
-    assert digits.outcomes["bptt"].accuracy.n == 10, "so far as ten seeds can tell"
-    assert 0 < accuracy["bptt"] - accuracy["readout"] < 0.05, "not far behind"
-    assert (
-        digits.clear("lra, per example", "readout") == 1 and digits.clear("lra, recommended", "readout") == 0
-    )
+
+    def best(rule: str) -> str:
+        among = [label for label in digits.outcomes if label.startswith(rule)]
+        return max(among, key=lambda label: digits.outcomes[label].accuracy.value)
+
+    assert digits.clear(best("lra"), best("bptt")) == 0, "cannot tell the best apart"
+    assert {outcome.solved.n for outcome in digits.outcomes.values()} == {10}, "ten seeds"
+    assert digits.clear("lra, normalised", best("bptt")) == -1, "clearly behind"
+    control = digits.outcomes["readout"]
+    assert 0 < digits.outcomes[best("bptt")].accuracy.value - control.accuracy.value < 0.05, "comes close"
+    assert set(control.unsolved.values()) == {"max_iterations"}, "was still improving"
+    assert digits.clear("lra, recommended", "readout") <= 0, "does no better"
     assert {digits.clear(label, "readout") for label in ("lra", "lra + Ω")} == {-1}, "worse under the mean"
-    assert not any(outcome.solved.count for outcome in digits.outcomes.values()), "the page: out of reach"
 
 
 def test_readme_says_of_normalising_what_the_runs_say() -> None:
@@ -116,13 +119,16 @@ def test_readme_says_of_normalising_what_the_runs_say() -> None:
 def test_the_derivation_says_of_the_regulariser_what_the_runs_say(
     reach: tuple[ComparisonParameters, list[Panel]],
 ) -> None:
-    """It helps LRA per example, and not where target steps are normalised."""
+    """It helps LRA per example, and not where target steps are normalised; on the digits the other way round."""
 
     def gained(label: str) -> int:
         both = [panel.outcomes for panel in reach[1] if {label, f"{label} + Ω"} <= panel.outcomes.keys()]
         return sum(each[f"{label} + Ω"].solved.count - each[label].solved.count for each in both)
 
     assert gained("lra, per example") > 0 >= gained("lra, normalised")
+    (digits,) = [panel for panel in reach[1] if panel.real]
+    on_digits = {rule: digits.clear(f"{rule} + Ω", rule) for rule in ("lra, per example", "lra, normalised")}
+    assert on_digits == {"lra, per example": 0, "lra, normalised": 1}, "the other way round"
 
 
 @pytest.mark.parametrize("profile", profiles.PUBLISHED_PROFILES)

@@ -1,4 +1,4 @@
-"""09_how_far: the longest sequences that each rule solves, and how soon."""
+"""09_how_far: the longest sequences that each rule solves, how soon, and what carries over to real data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lra_companion.findings.outcomes import Outcome, direction, listed
 from lra_companion.reporting import TASK_TITLES
 
 UNDER_THE_MEAN, WHOLE_STEPS = "LRA under the mean", "LRA per example or normalised"
+LOCAL = (UNDER_THE_MEAN, WHOLE_STEPS)
 BACKPROPAGATION, TARGET_PROPAGATION = "backpropagation", "target propagation"
 
 
@@ -30,18 +31,15 @@ def how_far_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
     """Two sentences for the top of the chapter: the longest sequences that some rule of each kind solves; how many iterations
     the best strictly local one and the best backpropagation needed at the longest length that both solved.
     """
-    kinds = _by_kind(labels)
-    tables = {of: longest_solved(members, found) for of, members in kinds.items()}
+    kinds = dict.fromkeys(of for label in labels if (of := kind(label)) is not None)
+    tables = {of: longest_solved(_of_kind(labels, of), found) for of in kinds}
     clauses = [
         f"{of} {listed([_longest(table[task].tolist()) for task in table])}" for of, table in tables.items()
     ]
     tasks = listed([TASK_TITLES[panels[0].task] for panels in by_task(found)])
     first = f"Longest sequences that at least half of the seeds of some rule solved, on {tasks}: {'; '.join(clauses)}."
-    sooner = [
-        clause
-        for panels in by_task(found)
-        if (clause := _race(panels, _local(labels), kinds.get(BACKPROPAGATION, [])))
-    ]
+    local, exact = _of_kind(labels, *LOCAL), _of_kind(labels, BACKPROPAGATION)
+    sooner = [clause for panels in by_task(found) if (clause := _race(panels, local, exact))]
     if not sooner:
         return first
     return (
@@ -50,18 +48,8 @@ def how_far_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
     )
 
 
-def _by_kind(labels: Sequence[str]) -> dict[str, list[str]]:
-    kinds: dict[str, list[str]] = {}
-    for label in labels:
-        if (of := kind(label)) is not None:
-            kinds.setdefault(of, []).append(label)
-    return kinds
-
-
-def _local(labels: Sequence[str]) -> list[str]:
-    """The strictly local rules among them."""
-    kinds = _by_kind(labels)
-    return [*kinds.get(UNDER_THE_MEAN, []), *kinds.get(WHOLE_STEPS, [])]
+def _of_kind(labels: Sequence[str], *kinds: str) -> list[str]:
+    return [label for label in labels if kind(label) in kinds]
 
 
 def _longest(of_rules: Sequence[str]) -> str:
@@ -92,8 +80,8 @@ def _fastest(panel: Panel, labels: Sequence[str]) -> tuple[int, str] | None:
 
 
 def real_data_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
-    """What carries over to real data: on each panel the most accurate LRA and backpropagation and how they differ, and which
-    rules are clearly better than the readout.
+    """What carries over to real data: on each panel, which must have the readout, the most accurate LRA and backpropagation and
+    how they differ, how each rule stands to the readout, and what was still rising when the iterations ended.
     """
     return (
         " ".join(_on_real_data(labels, panel) for panel in found)
@@ -103,27 +91,35 @@ def real_data_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
 
 
 def _on_real_data(labels: Sequence[str], panel: Panel) -> str:
-    def best(among: Sequence[str]) -> str | None:
-        present = [label for label in among if label in panel.outcomes]
-        return max(present, key=lambda label: panel.outcomes[label].accuracy.value, default=None)
+    present = [label for label in labels if label in panel.outcomes]
+    rules = [label for label in present if label != READOUT.label]
 
-    rules = [label for label in labels if label in panel.outcomes and label != READOUT.label]
-    ours, exact = best(_local(rules)), best(_by_kind(rules).get(BACKPROPAGATION, []))
+    def best(kinds: Sequence[str]) -> str | None:
+        among = _of_kind(rules, *kinds)
+        return max(among, key=lambda label: panel.outcomes[label].accuracy.value, default=None)
+
+    ours, exact = best(LOCAL), best([BACKPROPAGATION])
     named = [label for label in (ours, exact, READOUT.label) if label is not None]
     accuracies = "; ".join(f"{label} {panel.outcomes[label].accuracy:.3f}" for label in named)
-    text = f"Test accuracy on {panel.title}, of the most accurate LRA and backpropagation and of the readout: {accuracies}"
+    text = (
+        f"Test accuracy on {panel.title}, of the most accurate LRA and backpropagation, as picked on these seeds, and of the "
+        f"readout: {accuracies}"
+    )
     if ours is not None and exact is not None:
         difference = panel.difference(ours, exact).iqm
         word = direction(difference, "ahead", "behind", "neither clearly ahead nor behind")
         text += f"; within seeds LRA is {word} (difference {difference:.3f})"
     signs = {label: panel.clear(label, READOUT.label) for label in rules}
     sides = {1: "Clearly better than the readout", -1: "Clearly worse", 0: "Not clearly different from it"}
-    standing = [
-        f"{words}: {'; '.join(those)}."
-        for sign, words in sides.items()
-        if (those := [label for label in rules if signs[label] == sign])
+    lists = {words: [label for label in rules if signs[label] == sign] for sign, words in sides.items()}
+    lists["Still rising at the last iteration"] = [
+        f"{label} {rising} of {outcome.solved.n}"
+        for label in present
+        if (rising := _at_the_end(outcome := panel.outcomes[label])[1])
     ]
-    return " ".join([f"{text}.", *standing])
+    return " ".join(
+        [f"{text}.", *(f"{words}: {'; '.join(those)}." for words, those in lists.items() if those)]
+    )
 
 
 def omega_tally(labels: Sequence[str], found: Sequence[Panel]) -> str:
@@ -147,8 +143,7 @@ def omega_tally(labels: Sequence[str], found: Sequence[Panel]) -> str:
 
 def shortfalls(label: str, found: Sequence[Panel]) -> str:
     """How the seeds of a rule ended that did not solve their task: given up for want of progress or at the last iteration, with
-    which accuracy, and whether those that went to the end were still rising: better on the last third of their checks than on
-    the third before.
+    which accuracy, and how many of those that went to the end were still rising.
     """
     outcomes = [(panel, panel.outcomes[label]) for panel in found if label in panel.outcomes]
     clauses = [_shortfall(panel, outcome) for panel, outcome in outcomes if outcome.unsolved]
@@ -160,18 +155,24 @@ def _shortfall(panel: Panel, outcome: Outcome) -> str:
     ended = list(outcome.unsolved.values())
     words = {"stalled": "given up", "diverged": "diverged"}
     ways = [f"{ended.count(status)} {word}" for status, word in words.items() if status in ended]
-    to_the_end = [
-        row for row, seed in enumerate(outcome.scores) if outcome.unsolved.get(seed) == "max_iterations"
-    ]
+    to_the_end, rising = _at_the_end(outcome)
     if to_the_end:
-        checks = outcome.curves.matrix[to_the_end]
-        third = max(checks.shape[1] // 3, 1)
-        rising = checks[:, -third:].mean(axis=1) > checks[:, -2 * third : -third].mean(axis=1)
-        ways.append(f"{len(to_the_end)} at the last iteration, {rising.sum()} of them still rising")
+        ways.append(f"{to_the_end} at the last iteration, {rising} of them still rising")
     return (
         f"{len(ended)} of {outcome.solved.n} on {panel.title} ({listed(ways)}; test accuracy {min(accuracies):.3f} to "
         f"{max(accuracies):.3f})"
     )
+
+
+def _at_the_end(outcome: Outcome) -> tuple[int, int]:
+    """How many seeds went to the last iteration without solving their task, and how many of them were still rising: better on
+    the last third of their checks than on the third before.
+    """
+    rows = [row for row, seed in enumerate(outcome.scores) if outcome.unsolved.get(seed) == "max_iterations"]
+    checks = outcome.curves.matrix[rows]
+    third = max(checks.shape[1] // 3, 1)
+    rising = checks[:, -third:].mean(axis=1) > checks[:, -2 * third : -third].mean(axis=1)
+    return len(rows), int(rising.sum())
 
 
 def solved_table(labels: Sequence[str], found: Sequence[Panel]) -> pd.DataFrame:
