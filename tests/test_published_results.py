@@ -82,6 +82,17 @@ def test_readme_says_of_reach_what_the_runs_say(reach: tuple[ComparisonParameter
         for label in ("lra, per example + Ω", "bptt, clipped + Ω")
     )
     assert ours is not None and theirs is not None and theirs < ours, "sooner"
+    farther = [panel for panel in reach[1] if panel.sequence_length == 200 and "order" in panel.task]
+    assert len(farther) == 2 and not any(
+        solves(panel, label) for panel in farther for label in panel.outcomes
+    )
+    (farthest,) = [panel for panel in reach[1] if panel.sequence_length == 500]
+    share = {label: outcome.solved.value for label, outcome in farthest.outcomes.items()}
+    rules = ("bptt, clipped + Ω", "lra, per example + Ω", "lra, normalised")
+    assert farthest.task == "random_permutation" and all(0.5 < share[label] < 1.0 for label in rules), (
+        "on most"
+    )
+    assert share["lra, recommended"] == 0.0, "on none"
 
 
 def test_readme_says_of_real_data_what_the_runs_say(reach: tuple[ComparisonParameters, list[Panel]]) -> None:
