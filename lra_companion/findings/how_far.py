@@ -83,11 +83,9 @@ def real_data_finding(labels: Sequence[str], found: Sequence[Panel]) -> str:
     """What carries over to real data: on each panel, which must have the readout, the most accurate LRA and backpropagation and
     how they differ, how each rule stands to the readout, and what was still rising when the iterations ended.
     """
-    return (
-        " ".join(_on_real_data(labels, panel) for panel in found)
-        if found
-        else "Real data were not read here."
-    )
+    if not found:
+        return "Real data were not read here."
+    return " ".join(_on_real_data(labels, panel) for panel in found)
 
 
 def _on_real_data(labels: Sequence[str], panel: Panel) -> str:
